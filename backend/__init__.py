@@ -1,0 +1,1 @@
+"""Kinora's backend: everything that computes, in a process of its own."""

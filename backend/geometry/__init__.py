@@ -1,0 +1,1 @@
+"""Geometry: cameras, rigid motions, trajectories, image motion; knows no networks, files or devices."""

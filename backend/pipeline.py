@@ -1,0 +1,64 @@
+"""The pipeline: footage -> clip -> engine -> capture folder; what the server's worker and the command line both run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .clip import open_clip
+from .engines import load_engine
+from .export import CAPTURE_FILES
+from .run import Run
+from .wire import JobSettings, write_capture
+from .wire import capture as capture_format
+
+DECODE_SHARE = 0.08
+EXPORT_SHARE = 0.12
+
+
+def reconstruct(
+    source: Path,
+    out: Path,
+    settings: JobSettings,
+    run: Run,
+    *,
+    masks: Path | None = None,
+    replace_earlier: bool = False,
+) -> Path:
+    """Reconstruct `source` (a video, an image folder or one image of a sequence) into the capture folder `out`.
+
+    `masks` is a folder of known motion masks (white moves), one for each frame used. Returns the folder. Raises
+    UserError for what the user can fix and Cancelled when asked to stop; neither leaves a file behind.
+    """
+    capture_format.check_output_folder(out, replace=replace_earlier)
+    engine = load_engine(settings.engine)
+    engine_total = sum(share for _, share in engine.plan)
+    scale = (1 - DECODE_SHARE - EXPORT_SHARE) / engine_total
+    run.plan = [
+        ("Reading the clip", DECODE_SHARE),
+        *((name, share * scale) for name, share in engine.plan),
+        ("Writing the capture", EXPORT_SHARE),
+    ]
+    with tempfile.TemporaryDirectory(prefix="kinora-", dir=run.work_dir) as scratch:
+        run.work_dir = Path(scratch)
+        with run.stage("Reading the clip"):
+            clip = open_clip(source, settings.clip, run, masks=masks, lens=settings.lens)
+        capture = engine.reconstruct(clip, settings, run)
+        with run.stage("Writing the capture"):
+            capture = replace(capture, timings=tuple(run.timings))
+            return write_capture(capture, out, steps(CAPTURE_FILES, run), replace=replace_earlier)
+
+
+def steps(writers: Sequence, run: Run) -> list:
+    """The same writers, each reporting progress and checking for cancellation before it starts."""
+
+    def wrap(index: int, writer):
+        def write(capture, folder):
+            run.progress(index / len(writers))
+            return writer(capture, folder)
+
+        return write
+
+    return [wrap(i, w) for i, w in enumerate(writers)]

@@ -1,0 +1,96 @@
+"""Run: progress, cancellation, device, seed and timings of one job, as one explicit argument."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .wire import Cancelled
+
+Item = TypeVar("Item")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is: the stage, its own fraction, the fraction of the whole, seconds left (None: unknown)."""
+
+    stage: str
+    stage_fraction: float
+    fraction: float
+    eta_s: float | None
+
+
+@dataclass
+class Run:
+    """One job's progress and cancellation.
+
+    `report` gets a `Progress` at most `reports_per_second` times a second (and at each stage's start and end);
+    `is_cancelled` is asked at every step. `plan` lists (stage, expected share of the time).
+    """
+
+    report: Callable[[Progress], None] = lambda progress: None
+    is_cancelled: Callable[[], bool] = lambda: False
+    work_dir: Path | None = None  # scratch space that the caller deletes
+    device: str = "cpu"
+    threads: int = 0  # 0: as many as the machine has
+    seed: int = 0
+    plan: Sequence[tuple[str, float]] = ()
+    reports_per_second: float = 5.0
+    timings: list[tuple[str, float]] = field(default_factory=list)
+
+    _stage: str = ""
+    _done: float = 0.0
+    _share: float = 0.0
+    _fraction: float = 0.0
+    _last_report: float = 0.0
+    _started: float = field(default_factory=time.monotonic)
+
+    def check(self) -> None:
+        """Raise Cancelled when the user asked for it."""
+        if self.is_cancelled():
+            raise Cancelled("Cancelled")
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """A named part of the job: its time is kept, its share of the whole comes from `plan`."""
+        self.check()
+        total = sum(share for _, share in self.plan) or 1.0
+        self._stage, self._share = name, dict(self.plan).get(name, 0.0) / total
+        began = time.monotonic()
+        log.info("%s", name)
+        self._send(0.0, force=True)
+        yield
+        self._send(1.0, force=True)
+        self._done += self._share
+        self.timings.append((name, time.monotonic() - began))
+
+    def steps(self, items: int | Iterable[Item], total: int | None = None) -> Iterator[Any]:
+        """Iterate with progress: a number of steps or any sized iterable; checks for cancellation at each."""
+        sequence: Iterable[Any] = range(items) if isinstance(items, int) else items
+        count = total if total is not None else len(sequence)  # type: ignore[arg-type]
+        for i, item in enumerate(sequence):
+            self.check()
+            self._send(i / max(count, 1))
+            yield item
+        self.check()
+
+    def progress(self, stage_fraction: float) -> None:
+        """Say how far the current stage is, for work that is not a loop; checks for cancellation."""
+        self.check()
+        self._send(stage_fraction)
+
+    def _send(self, stage_fraction: float, force: bool = False) -> None:
+        now = time.monotonic()
+        if not force and now - self._last_report < 1.0 / self.reports_per_second:
+            return
+        self._last_report = now
+        self._fraction = max(self._fraction, min(1.0, self._done + self._share * min(stage_fraction, 1.0)))
+        elapsed = now - self._started
+        eta_s = elapsed * (1 - self._fraction) / self._fraction if self._fraction > 0.03 else None
+        self.report(Progress(self._stage, min(stage_fraction, 1.0), self._fraction, eta_s))

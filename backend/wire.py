@@ -1,0 +1,47 @@
+"""The one door to `blender_addon.wire`: the backend reaches what both sides share through here alone."""
+
+from blender_addon.wire import capture, errors, settings
+from blender_addon.wire.capture import (
+    CONFIDENCE_CARD,
+    CONFIDENCE_FILLED,
+    CONFIDENCE_MEASURED,
+    Capture,
+    ClipInfo,
+    EngineStamp,
+    FrameReport,
+    PlateMap,
+    ShotReport,
+    Tracks,
+    read_capture,
+    write_capture,
+)
+from blender_addon.wire.errors import Cancelled, KinoraError, ProtocolError, UserError
+from blender_addon.wire.settings import ENGINES, ClassicalSettings, ClipSettings, EngineInfo, JobSettings, LensSettings
+
+__all__ = [
+    "CONFIDENCE_CARD",
+    "CONFIDENCE_FILLED",
+    "CONFIDENCE_MEASURED",
+    "ENGINES",
+    "Cancelled",
+    "Capture",
+    "ClassicalSettings",
+    "ClipInfo",
+    "ClipSettings",
+    "EngineInfo",
+    "EngineStamp",
+    "FrameReport",
+    "JobSettings",
+    "KinoraError",
+    "LensSettings",
+    "PlateMap",
+    "ProtocolError",
+    "ShotReport",
+    "Tracks",
+    "UserError",
+    "capture",
+    "errors",
+    "read_capture",
+    "settings",
+    "write_capture",
+]

@@ -1,0 +1,390 @@
+"""The capture: the folder that a job produces, as dataclasses, written whole or not at all.
+
+`docs/capture.md` is the authority. Everything here is NumPy and the standard library; image files (rgb, masks,
+depth for looking) are added by whoever calls `write_capture`, into the staging folder it is given.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import UserError
+
+FORMAT = "kinora-capture"
+SCHEMA = 1
+
+#: Confidence of pixels whose depth was not measured but guessed from what surrounds them.
+CONFIDENCE_FILLED = 0.1
+#: Confidence of pixels that stand on a flat card through the contact point of a moving subject.
+CONFIDENCE_CARD = 0.2
+#: Least confidence of a measured depth; 1 is the best.
+CONFIDENCE_MEASURED = 0.3
+
+# What each file pattern holds is listed in docs/capture.md; names count from 0 in clip order.
+RGB_NAME = "rgb_{:04d}.png"
+MASK_NAME = "dynamic_mask_{:04d}.png"
+DEPTH_NAME = "depth_{:04d}.png"
+CONF_NAME = "conf_{:04d}.png"
+
+
+@dataclass(frozen=True)
+class PlateMap:
+    """The exact map between plate pixels and the pixels of a resized and cropped grid.
+
+    Edge-origin pixels (the first pixel's centre is 0.5): `grid = plate * (sx, sy) - (ox, oy)`.
+    """
+
+    sx: float
+    sy: float
+    ox: float = 0.0
+    oy: float = 0.0
+
+    def to_grid(self, plate_xy: np.ndarray) -> np.ndarray:
+        """(..., 2) plate pixels to grid pixels."""
+        return np.asarray(plate_xy) * (self.sx, self.sy) - (self.ox, self.oy)
+
+    def to_plate(self, grid_xy: np.ndarray) -> np.ndarray:
+        """(..., 2) grid pixels to plate pixels."""
+        return (np.asarray(grid_xy) + (self.ox, self.oy)) / (self.sx, self.sy)
+
+    def intrinsics_to_grid(self, plate_fxfycxcy: np.ndarray) -> np.ndarray:
+        """(..., 4) intrinsics fx fy cx cy of the plate to those of the grid."""
+        return np.asarray(plate_fxfycxcy) * (self.sx, self.sy, self.sx, self.sy) - (0, 0, self.ox, self.oy)
+
+    def intrinsics_to_plate(self, grid_fxfycxcy: np.ndarray) -> np.ndarray:
+        """(..., 4) intrinsics fx fy cx cy of the grid to those of the plate."""
+        return (np.asarray(grid_fxfycxcy) + (0, 0, self.ox, self.oy)) / (self.sx, self.sy, self.sx, self.sy)
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """Where the frames came from. `plate_size` is (width, height) as displayed, after `rotation`."""
+
+    source: str
+    plate_size: tuple[int, int]
+    fps: Fraction
+    frame_indices: tuple[int, ...]  # which source frame each frame of the capture is, from 0
+    timestamps: tuple[float, ...]  # seconds in the clip, as the container states them
+    rotation: int = 0  # degrees clockwise applied to show the plate upright
+    variable_frame_rate: bool = False
+    kind: str = "video"  # 'video' or 'images'
+    image_names: tuple[str, ...] = ()  # of an image sequence: the file of each frame of the capture
+    k1: float = 0.0  # OpenCV radial distortion of the plate; the capture's own pixels are undistorted
+    k2: float = 0.0
+
+
+@dataclass(frozen=True)
+class EngineStamp:
+    """What made the capture and under which terms."""
+
+    name: str
+    version: str
+    licence: str
+    commercial_use: bool
+    weights: tuple[dict, ...] = ()
+
+
+@dataclass(frozen=True)
+class FrameReport:
+    """What is known of one frame's camera.
+
+    `registered` means measured; `interpolated` means that its pose was taken from its neighbours and says so.
+    A frame that is neither has NaN for its camera. `reprojection_error_px` is the mean over its tracks in plate
+    pixels, None when the frame has none.
+    """
+
+    registered: bool
+    interpolated: bool = False
+    low_confidence: bool = False
+    reprojection_error_px: float | None = None
+
+
+@dataclass(frozen=True)
+class ShotReport:
+    """What is known of the shot as a whole.
+
+    `kind` is 'moving', 'rotation' or 'locked'. `solver_disagreement` is the RMS distance between the camera paths
+    of two independent solvers after alignment, divided by the path length; None when only one applies.
+    `focal_source` is 'user', 'metadata', 'solved' or 'prior'.
+    """
+
+    kind: str
+    solver_disagreement: float | None
+    focal_source: str
+    warnings: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Sparse points that the camera solve measured: what reprojection errors are computed from.
+
+    `points_world` (N, 3), `colours` (N, 3) uint8, `errors_px` (N,) mean reprojection error in plate pixels;
+    observation m says that point `point[m]` was seen in frame `frame[m]` at undistorted plate pixel `plate_xy[m]`.
+    """
+
+    points_world: np.ndarray
+    colours: np.ndarray
+    errors_px: np.ndarray
+    point: np.ndarray
+    frame: np.ndarray
+    plate_xy: np.ndarray
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A 4D capture: T frames of H x W pixels with cameras, depth, confidence and motion.
+
+    Cameras have OpenCV axes; `world_from_camera` (T, 4, 4) float64 and `intrinsics` (T, 4) fx fy cx cy in
+    edge-origin pixels of the processed grid; NaN where a frame has no camera. `depth` (T, H, W) float32 is z-depth,
+    0 where nothing was measured or filled. `confidence` (T, H, W) float16, `dynamic` (T, H, W) bool,
+    `rgb` (T, H, W, 3) uint8 on the undistorted processed grid. `plate_masks` (T, plate H, plate W) bool is the
+    motion mask at plate resolution, where the engine made one (a loaded capture has it as image files only).
+    """
+
+    clip: ClipInfo
+    plate_map: PlateMap
+    engine: EngineStamp
+    settings: dict[str, Any]
+    metric: bool
+    confidence_meaning: str
+    confidence_default: float  # what an importer shows by default: points at or above this
+    world_from_camera: np.ndarray
+    intrinsics: np.ndarray
+    rgb: np.ndarray
+    depth: np.ndarray
+    confidence: np.ndarray
+    dynamic: np.ndarray
+    frames: tuple[FrameReport, ...]
+    shot: ShotReport
+    tracks: Tracks | None = None
+    timings: tuple[tuple[str, float], ...] = ()
+    plate_masks: np.ndarray | None = None
+    folder: Path | None = None  # where it was read from
+
+    def __post_init__(self) -> None:
+        t, h, w = self.depth.shape
+        for name, value, shape in (
+            ("world_from_camera", self.world_from_camera, (t, 4, 4)),
+            ("intrinsics", self.intrinsics, (t, 4)),
+            ("rgb", self.rgb, (t, h, w, 3)),
+            ("confidence", self.confidence, (t, h, w)),
+            ("dynamic", self.dynamic, (t, h, w)),
+        ):
+            if value.shape != shape:
+                raise ValueError(f"{name} has shape {value.shape}, expected {shape}")
+        for name, value in (
+            ("frames", self.frames),
+            ("frame_indices", self.clip.frame_indices),
+            ("timestamps", self.clip.timestamps),
+        ):
+            if len(value) != t:
+                raise ValueError(f"{name} has {len(value)} entries for {t} frames")
+
+    @property
+    def frame_count(self) -> int:
+        return self.depth.shape[0]
+
+    @property
+    def processed_size(self) -> tuple[int, int]:
+        """(width, height) of the processed grid."""
+        return self.depth.shape[2], self.depth.shape[1]
+
+    @property
+    def has_camera(self) -> np.ndarray:
+        """(T,) bool: frames with a measured or interpolated camera."""
+        return np.isfinite(self.world_from_camera).all(axis=(1, 2))
+
+    @property
+    def plate_intrinsics(self) -> np.ndarray:
+        """(T, 4) fx fy cx cy in edge-origin pixels of the undistorted plate."""
+        return self.plate_map.intrinsics_to_plate(self.intrinsics)
+
+
+def metadata(capture: Capture) -> dict[str, Any]:
+    """The content of capture.json, without its list of files."""
+    clip = asdict(capture.clip) | {"fps": [capture.clip.fps.numerator, capture.clip.fps.denominator]}
+    return {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "clip": clip,
+        "processed": {"size": list(capture.processed_size), "plate_map": asdict(capture.plate_map)},
+        "engine": asdict(capture.engine),
+        "settings": capture.settings,
+        "metric": capture.metric,
+        "confidence": {"meaning": capture.confidence_meaning, "default": capture.confidence_default},
+        "cameras": {
+            "convention": "OpenCV axes, world_from_camera, edge-origin pixels of the processed grid",
+            "world_from_camera": _nan_to_none(capture.world_from_camera),
+            "intrinsics": _nan_to_none(capture.intrinsics),
+        },
+        "frames": [asdict(f) for f in capture.frames],
+        "shot": asdict(capture.shot),
+        "timings": [{"stage": stage, "seconds": round(seconds, 3)} for stage, seconds in capture.timings],
+    }
+
+
+def write_capture(
+    capture: Capture,
+    folder: Path,
+    add_files: Iterable[Callable[[Capture, Path], dict[str, Any] | None]] = (),
+    *,
+    replace: bool = False,
+) -> Path:
+    """Write `capture` to `folder`, which appears whole or not at all.
+
+    `add_files` are called with the capture and the staging folder before capture.json is written; what they return
+    is merged into capture.json. Raises UserError when the folder holds something (unless `replace`, which takes only
+    an earlier capture) or cannot be written; an earlier capture stays untouched until the new one is whole.
+    """
+    folder = Path(folder).absolute()
+    check_output_folder(folder, replace=replace)
+    staging = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        info = metadata(capture)
+        np.save(staging / "depth.npy", np.ascontiguousarray(capture.depth, np.float32))
+        np.save(staging / "conf.npy", np.ascontiguousarray(capture.confidence, np.float16))
+        np.save(staging / "dynamic.npy", np.ascontiguousarray(capture.dynamic, bool))
+        np.save(staging / "rgb.npy", np.ascontiguousarray(capture.rgb, np.uint8))
+        if capture.tracks is not None:
+            np.savez(staging / "tracks.npz", **{k: np.asarray(v) for k, v in vars(capture.tracks).items()})
+        for add in add_files:
+            info.update(add(capture, staging) or {})
+        files = sorted(p for p in staging.rglob("*") if p.is_file())
+        for path in files:
+            _fsync(path)
+        info["files"] = {p.relative_to(staging).as_posix(): p.stat().st_size for p in files}
+        text = json.dumps(info, indent=1, allow_nan=False)
+        (staging / "capture.json").write_text(text, encoding="utf-8")
+        _fsync(staging / "capture.json")
+        publish_folder(staging, folder)
+    except OSError as error:
+        raise UserError(
+            f"The capture could not be written to {folder} ({error.strerror or error})",
+            "choose another folder or free some space",
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return folder
+
+
+def check_output_folder(folder: Path, *, replace: bool = False) -> None:
+    """Raise UserError unless a capture may appear at `folder`: call it before the work, not only after."""
+    folder = Path(folder).absolute()
+    parent = next(p for p in (folder.parent, *folder.parents) if p.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UserError(f"The output folder {folder} cannot be written", "choose another output folder")
+    if folder.is_file():
+        raise UserError(f"{folder} is a file", "choose a folder for the capture")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / "capture.json").is_file():
+            raise UserError(f"The output folder {folder} is not empty", "choose a new folder for the capture")
+        if not replace:
+            raise UserError(f"{folder} already holds a capture", "choose another folder, or ask to replace it")
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        raise UserError(f"The output folder {folder} cannot be written", "choose another output folder")
+
+
+def publish_folder(staging: Path, folder: Path) -> None:
+    """Move a whole folder to its final name on the same disk, replacing an earlier one last of all."""
+    retired = folder.with_name(f".{folder.name}.retired-{os.getpid()}")
+    if folder.exists():
+        os.replace(folder, retired)
+    try:
+        os.replace(staging, folder)
+    except OSError:
+        if retired.exists():
+            os.replace(retired, folder)
+        raise
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def read_capture(folder: Path | str) -> Capture:
+    """Read a capture; its large arrays are memory-mapped. Raises UserError when it is not a whole capture."""
+    folder = Path(folder)
+    if folder.name == "capture.json":
+        folder = folder.parent
+    path = folder / "capture.json"
+    if not path.is_file():
+        raise UserError(f"{folder} is not a capture", "choose the folder that holds capture.json")
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+        if info.get("format") != FORMAT:
+            raise UserError(f"{path} is not a capture of Kinora")
+        if info["schema"] > SCHEMA:
+            raise UserError(f"{folder} was written by a newer Kinora", "update the add-on")
+        missing = [n for n, size in info["files"].items() if _size(folder / n) != size]
+        if missing:
+            raise UserError(f"The capture {folder} is damaged: {missing[0]} is missing or cut", "make it again")
+        clip = info["clip"]
+        return Capture(
+            clip=ClipInfo(
+                **{k: tuple(v) if isinstance(v, list) else v for k, v in clip.items() if k != "fps"},
+                fps=Fraction(*clip["fps"]),
+            ),
+            plate_map=PlateMap(**info["processed"]["plate_map"]),
+            engine=EngineStamp(**{**info["engine"], "weights": tuple(info["engine"]["weights"])}),
+            settings=info["settings"],
+            metric=info["metric"],
+            confidence_meaning=info["confidence"]["meaning"],
+            confidence_default=info["confidence"]["default"],
+            world_from_camera=_none_to_nan(info["cameras"]["world_from_camera"]),
+            intrinsics=_none_to_nan(info["cameras"]["intrinsics"]),
+            rgb=np.load(folder / "rgb.npy", mmap_mode="r"),
+            depth=np.load(folder / "depth.npy", mmap_mode="r"),
+            confidence=np.load(folder / "conf.npy", mmap_mode="r"),
+            dynamic=np.load(folder / "dynamic.npy", mmap_mode="r"),
+            frames=tuple(FrameReport(**f) for f in info["frames"]),
+            shot=ShotReport(**{**info["shot"], "warnings": tuple(info["shot"]["warnings"])}),
+            tracks=_read_tracks(folder / "tracks.npz"),
+            timings=tuple((t["stage"], t["seconds"]) for t in info["timings"]),
+            folder=folder.absolute(),
+        )
+    except (KeyError, TypeError, ValueError, EOFError, OSError) as error:
+        raise UserError(f"The capture {folder} is damaged ({error})", "make it again") from error
+
+
+def read_metadata(folder: Path | str) -> dict[str, Any]:
+    """capture.json as it stands, for what exporters and tools added to it."""
+    return json.loads((Path(folder) / "capture.json").read_text(encoding="utf-8"))
+
+
+def _read_tracks(path: Path) -> Tracks | None:
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as arrays:
+        return Tracks(**{k: arrays[k] for k in arrays.files})
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else -1
+
+
+def _fsync(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _nan_to_none(array: np.ndarray) -> Any:
+    def convert(value: Any) -> Any:
+        if isinstance(value, list):
+            return [convert(v) for v in value]
+        return value if math.isfinite(value) else None
+
+    return convert(np.asarray(array, np.float64).tolist())
+
+
+def _none_to_nan(nested: Any) -> np.ndarray:
+    return np.asarray(nested, dtype=object).astype(np.float64)

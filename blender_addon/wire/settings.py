@@ -1,0 +1,240 @@
+"""Settings of a job: one tree of frozen dataclasses whose fields carry label, limits, unit and help.
+
+The panel, the command line and the wire are all made from these fields, so a setting is written once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from .errors import UserError
+
+
+def option(
+    default: Any,
+    label: str,
+    help: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    unit: str = "",
+    choices: tuple[tuple[str, str, str], ...] = (),
+    advanced: bool = False,
+) -> Any:
+    """A dataclass field that describes itself.
+
+    `choices` are (value, label, help) rows; `unit` is '', 'px', 'mm', 'frames' or 'factor'; `advanced` options
+    stand in a closed sub-panel.
+    """
+    return field(
+        default=default,
+        metadata={
+            "label": label,
+            "help": help,
+            "minimum": minimum,
+            "maximum": maximum,
+            "unit": unit,
+            "choices": choices,
+            "advanced": advanced,
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Base of every group of settings: checks types and limits, and converts from and to JSON."""
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if isinstance(f.default, (bool, int, float, str)):
+                object.__setattr__(self, f.name, _checked(f, value))
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary that `from_json` takes back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Any) -> Any:
+        """Settings from a dictionary; absent fields take their default. Raises UserError on anything else."""
+        if not isinstance(data, dict):
+            raise UserError(f"{cls.__name__} must be a table of settings, not {type(data).__name__}")
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(map(str, data)) - known)
+        if unknown:
+            raise UserError(
+                f"Unknown setting '{unknown[0]}' in {cls.__name__}",
+                "update the add-on and the backend to the same version",
+            )
+        return cls(**data)
+
+
+def _checked(f: dataclasses.Field, value: Any) -> Any:
+    """The value in the type of the field's default, or a UserError that names the setting."""
+    meta, kind, label = f.metadata, type(f.default), f.metadata.get("label", f.name)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise UserError(f"{label} must be {kind.__name__}, not {type(value).__name__}")
+    if kind is float and not math.isfinite(value):
+        raise UserError(f"{label} must be a finite number")
+    low, high = meta.get("minimum"), meta.get("maximum")
+    if kind in (int, float) and low is not None and value < low:
+        raise UserError(f"{label} must be at least {low}, not {value}")
+    if kind in (int, float) and high is not None and value > high:
+        raise UserError(f"{label} must be at most {high}, not {value}")
+    allowed = [row[0] for row in meta.get("choices", ())]
+    if allowed and value not in allowed:
+        raise UserError(f"{label} must be one of {', '.join(allowed)}, not '{value}'")
+    return value
+
+
+@dataclass(frozen=True)
+class ClipSettings(Settings):
+    """Which frames of the clip are used, and at what size."""
+
+    first_frame: int = option(0, "First Frame", "First frame of the clip to use, counted from 0", minimum=0)
+    last_frame: int = option(
+        -1, "Last Frame", "Last frame of the clip to use, counted from 0; -1 is the end of the clip", minimum=-1
+    )
+    frame_step: int = option(1, "Step", "Use every n-th frame", minimum=1, maximum=100, unit="frames")
+    long_side: int = option(
+        512,
+        "Resolution",
+        "Long side of the point grid; the camera and the masks are always given at plate resolution",
+        minimum=128,
+        maximum=2048,
+        unit="px",
+    )
+
+
+@dataclass(frozen=True)
+class LensSettings(Settings):
+    """What is known of the lens that shot the plate."""
+
+    focal_mm: float = option(
+        0.0,
+        "Focal Length",
+        "Focal length of the lens, kept as given; 0 when it is not known",
+        minimum=0.0,
+        maximum=5000.0,
+        unit="mm",
+    )
+    sensor_width_mm: float = option(
+        36.0, "Sensor Width", "Width of the sensor that the plate shows", minimum=1.0, maximum=200.0, unit="mm"
+    )
+    k1: float = option(
+        0.0,
+        "Distortion K1",
+        "First radial term of the lens, OpenCV convention; 0 when the plate is undistorted",
+        minimum=-2.0,
+        maximum=2.0,
+        advanced=True,
+    )
+    k2: float = option(
+        0.0, "Distortion K2", "Second radial term of the lens, OpenCV convention", minimum=-2.0, maximum=2.0, advanced=True
+    )
+
+
+@dataclass(frozen=True)
+class ClassicalSettings(Settings):
+    """Settings of the classical engine."""
+
+    max_features: int = option(
+        2048,
+        "Features",
+        "Most image features per frame for the camera solve; more is slower and helps on soft plates",
+        minimum=256,
+        maximum=16384,
+        advanced=True,
+    )
+    find_movers: bool = option(
+        True, "Find Movers", "Mask what moves by itself and solve the camera a second time without it"
+    )
+    mover_threshold: float = option(
+        1.0,
+        "Mover Threshold",
+        "How far a pixel must leave its epipolar line to count as moving; lower masks more",
+        minimum=0.2,
+        maximum=5.0,
+        unit="factor",
+    )
+    fill_holes: bool = option(
+        True, "Fill Holes", "Fill pixels without a measured depth from their surroundings, at low confidence"
+    )
+    movers_as_cards: bool = option(
+        True, "Movers as Cards", "Stand moving subjects as flat cards where they touch the ground, at low confidence"
+    )
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What an artist must know of an engine before choosing it."""
+
+    name: str
+    label: str
+    description: str
+    licence: str
+    commercial_use: bool
+    settings: type[Settings]
+
+
+ENGINES: dict[str, EngineInfo] = {
+    "classical": EngineInfo(
+        name="classical",
+        label="Classic",
+        description="Structure from motion and optical flow: no weights, no download, any computer",
+        licence="GPL-3.0-or-later",
+        commercial_use=True,
+        settings=ClassicalSettings,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """Everything that decides a result, apart from the footage: the one settings object of a job."""
+
+    engine: str = "classical"
+    clip: ClipSettings = field(default_factory=ClipSettings)
+    lens: LensSettings = field(default_factory=LensSettings)
+    engine_settings: Settings = field(default_factory=ClassicalSettings)
+
+    GROUPS: ClassVar[tuple[str, ...]] = ("clip", "lens", "engine_settings")
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise UserError(f"There is no engine '{self.engine}'", f"choose one of {', '.join(ENGINES)}")
+        expected = ENGINES[self.engine].settings
+        if type(self.engine_settings) is not expected:
+            raise UserError(f"The engine '{self.engine}' takes {expected.__name__}")
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary that `from_json` takes back."""
+        return {"engine": self.engine, **{name: getattr(self, name).to_json() for name in self.GROUPS}}
+
+    @classmethod
+    def from_json(cls, data: Any) -> JobSettings:
+        """Settings from what came over the wire. Raises UserError that names the offending setting."""
+        if not isinstance(data, dict):
+            raise UserError("Job settings must be a table")
+        engine = data.get("engine", "classical")
+        if not isinstance(engine, str) or engine not in ENGINES:
+            raise UserError(f"There is no engine '{engine}'", f"choose one of {', '.join(ENGINES)}")
+        unknown = sorted(set(map(str, data)) - {"engine", *cls.GROUPS})
+        if unknown:
+            raise UserError(f"Unknown group of settings '{unknown[0]}'", "update the add-on and the backend")
+        return cls(
+            engine=engine,
+            clip=ClipSettings.from_json(data.get("clip", {})),
+            lens=LensSettings.from_json(data.get("lens", {})),
+            engine_settings=ENGINES[engine].settings.from_json(data.get("engine_settings", {})),
+        )
+
+    def canonical(self) -> bytes:
+        """The same bytes for the same settings, on every machine: part of a job's identity."""
+        return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

@@ -1,0 +1,173 @@
+"""Synthetic truth: a textured room with a moving box, seen by known cameras, with exact depth and masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from backend.geometry.camera import rays
+from backend.wire import Capture, ClipInfo, EngineStamp, FrameReport, PlateMap, ShotReport, Tracks
+
+
+@dataclass(frozen=True)
+class World:
+    """T frames of a room: rgb (T, H, W, 3) uint8, depth (T, H, W), dynamic (T, H, W), cameras and intrinsics."""
+
+    rgb: np.ndarray
+    depth: np.ndarray
+    dynamic: np.ndarray
+    world_from_camera: np.ndarray
+    intrinsics: np.ndarray
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.depth.shape[2], self.depth.shape[1]
+
+
+def look(yaw: float, pitch: float, roll: float, position) -> np.ndarray:
+    """world_from_camera of a camera at `position` turned by yaw (y), pitch (x) and roll (z), in radians."""
+    cy, sy, cp, sp, cr, sr = (f(a) for a in (yaw, pitch, roll) for f in (np.cos, np.sin))
+    r_yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    r_pitch = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    r_roll = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    matrix = np.eye(4)
+    matrix[:3, :3] = r_yaw @ r_pitch @ r_roll
+    matrix[:3, 3] = position
+    return matrix
+
+
+def hand_held(frames: int, motion: str = "moving", seed: int = 0) -> np.ndarray:
+    """(T, 4, 4) cameras; `motion` is 'moving', 'rotation' (no translation) or 'locked' (no motion at all)."""
+    rng = np.random.default_rng(seed)
+    wobble = np.cumsum(rng.normal(0, 0.003, (frames, 3)), axis=0)
+    cameras = []
+    for i, s in enumerate(np.linspace(0, 1, frames)):
+        position, angles = np.array([1.2 * s - 0.6, 0.1 * np.sin(4 * s), 0.5 * s]), np.array([-0.15 * s, 0.03 * s, 0.0])
+        if motion == "rotation":
+            position, angles = np.zeros(3), np.array([0.35 * s - 0.17, 0.05 * np.sin(3 * s), 0.0])
+        if motion == "locked":
+            position, angles, wobble = np.zeros(3), np.zeros(3), np.zeros((frames, 3))
+        cameras.append(look(*(angles + wobble[i]), position))
+    return np.stack(cameras)
+
+
+def _texture(u: np.ndarray, v: np.ndarray, seed: int) -> np.ndarray:
+    """A colour in [0, 1] for surface coordinates in metres: blotches at several scales, rich in corners."""
+    rng = np.random.default_rng(seed)
+    colour = np.zeros((*u.shape, 3))
+    for scale, weight in ((1.7, 0.3), (5.0, 0.4), (13.0, 0.3)):
+        table = rng.random((64, 64, 3))
+        x, y = u * scale, v * scale
+        x0, y0 = np.floor(x).astype(int), np.floor(y).astype(int)
+        fx, fy = (np.clip((t - t0) * 3 - 1, 0, 1)[..., None] for t, t0 in ((x, x0), (y, y0)))
+        corner = lambda dx, dy: table[(x0 + dx) % 64, (y0 + dy) % 64]  # noqa: E731
+        colour += weight * (
+            (corner(0, 0) * (1 - fx) + corner(1, 0) * fx) * (1 - fy)
+            + (corner(0, 1) * (1 - fx) + corner(1, 1) * fx) * fy
+        )
+    return colour
+
+
+def room(
+    frames: int = 8,
+    width: int = 96,
+    height: int = 64,
+    focal_px: float | None = None,
+    motion: str = "moving",
+    with_box: bool = True,
+) -> World:
+    """A room 6 m wide and 5 m deep with a pillar, and a box that slides to the right; y points down."""
+    focal = focal_px or 0.9 * width
+    intrinsics = np.tile([focal, focal, width / 2, height / 2], (frames, 1)).astype(float)
+    cameras = hand_held(frames, motion)
+    rgb = np.zeros((frames, height, width, 3), np.uint8)
+    depth = np.zeros((frames, height, width), np.float32)
+    dynamic = np.zeros((frames, height, width), bool)
+    for i in range(frames):
+        # World ray direction scaled so that its parameter is z-depth.
+        d = rays(intrinsics[i], width, height) @ cameras[i][:3, :3].T
+        o = cameras[i][:3, 3]
+        nearest = np.full((height, width), np.inf)
+        colour = np.zeros((height, width, 3))
+        box_x = -0.9 + 1.8 * i / max(frames - 1, 1)
+        # (axis, where, limits on the other two axes, seed, moves); axes 0 x, 1 y, 2 z
+        quads = [
+            (1, 1.2, ((-3, 3), (-2, 5)), 1, False),
+            (1, -1.8, ((-3, 3), (-2, 5)), 2, False),
+            (2, 5.0, ((-3, 3), (-1.8, 1.2)), 3, False),
+            (0, -3.0, ((-1.8, 1.2), (-2, 5)), 4, False),
+            (0, 3.0, ((-1.8, 1.2), (-2, 5)), 5, False),
+            (2, 3.8, ((0.9, 1.5), (-1.8, 1.2)), 6, False),
+        ]
+        if with_box:
+            quads.append((2, 2.6, ((box_x - 0.3, box_x + 0.3), (0.2, 1.2)), 7, True))
+        for axis, where, ((a0, a1), (b0, b1)), seed, moves in quads:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                t = (where - o[axis]) / d[..., axis]
+                point = o + d * t[..., None]
+            a, b = (point[..., k] for k in range(3) if k != axis)
+            hit = (t > 0.05) & (t < nearest) & (a >= a0) & (a <= a1) & (b >= b0) & (b <= b1)
+            nearest[hit] = t[hit]
+            dynamic[i][hit] = moves
+            shift = box_x if moves else 0.0
+            colour[hit] = _texture(a[hit] - shift + 10, b[hit] + 10, seed)
+        depth[i] = nearest
+        rgb[i] = np.round(colour * 255)
+    return World(rgb, depth, dynamic, cameras, intrinsics)
+
+
+def as_capture(world: World, plate_size: tuple[int, int] | None = None, fps: Fraction = Fraction(24)) -> Capture:
+    """The world as the capture that a perfect engine would make of it; the plate may be larger than the grid."""
+    frames = len(world.depth)
+    width, height = world.size
+    plate_w, plate_h = plate_size or (width, height)
+    plate_map = PlateMap(width / plate_w, height / plate_h)
+    rng = np.random.default_rng(0)
+    # Tracks: static pixels of frame 0, followed through every frame that sees them (no occlusion test needed
+    # for the law that a point projects on its own observation).
+    from backend.geometry.camera import project, unproject
+
+    points = unproject(world.depth, world.intrinsics, world.world_from_camera)
+    static = np.argwhere(~world.dynamic[0])
+    chosen = static[rng.choice(len(static), min(200, len(static)), replace=False)]
+    points_world = points[0, chosen[:, 0], chosen[:, 1]]
+    observations = []
+    for i in range(frames):
+        xy, z = project(points_world, world.intrinsics[i], world.world_from_camera[i])
+        inside = (z > 0) & (xy > 0).all(1) & (xy < (width, height)).all(1)
+        observations += [(n, i, *plate_map.to_plate(xy[n])) for n in np.flatnonzero(inside)]
+    seen = np.array(observations)
+    return Capture(
+        clip=ClipInfo(
+            source="room.mp4",
+            plate_size=(plate_w, plate_h),
+            fps=fps,
+            frame_indices=tuple(range(frames)),
+            timestamps=tuple(float(i / fps) for i in range(frames)),
+        ),
+        plate_map=plate_map,
+        engine=EngineStamp("synthetic", "1", "GPL-3.0-or-later", True),
+        settings={},
+        metric=True,
+        confidence_meaning="1 everywhere: exact",
+        confidence_default=0.0,
+        world_from_camera=world.world_from_camera,
+        intrinsics=world.intrinsics,
+        rgb=world.rgb,
+        depth=world.depth,
+        confidence=np.ones_like(world.depth, np.float16),
+        dynamic=world.dynamic,
+        frames=tuple(FrameReport(True, reprojection_error_px=0.0) for _ in range(frames)),
+        shot=ShotReport("moving", 0.0, "user"),
+        tracks=Tracks(
+            points_world=points_world,
+            colours=world.rgb[0][chosen[:, 0], chosen[:, 1]],
+            errors_px=np.zeros(len(points_world)),
+            point=seen[:, 0].astype(np.int32),
+            frame=seen[:, 1].astype(np.int32),
+            plate_xy=seen[:, 2:4],
+        ),
+        plate_masks=None,
+    )

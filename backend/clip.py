@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
+import cv2
 import numpy as np
 
-from .wire import ClipInfo, PlateMap
+from .footage import Footage, Picture, Sampling, open_footage
+from .footage.colour import to_sdr
+from .footage.store import FrameStore, Undistortion, grid_of, resize
+from .run import Run
+from .wire import ClipInfo, ClipSettings, LensSettings, PlateMap, UserError
+
+#: Long side of the frame store, unless the job's own resolution asks for more; larger plates are shrunk to it.
+STORE_LONG_SIDE = 1600
+#: Fewest frames that a reconstruction is tried from: two views fix a scene, the third tells whether they were right.
+MIN_FRAMES = 3
+#: Most frames of one job.
+MAX_FRAMES = 2000
 
 
 @dataclass(frozen=True)
@@ -15,8 +29,9 @@ class Clip:
     """Decoded footage. `frames` (T, H, W, 3) uint8 RGB is memory-mapped, in display orientation, on the store grid.
 
     The store grid is the plate, or the plate shrunk when it is larger than what any solver uses (`store_map` says
-    exactly how). `known_masks` (T, H, W) bool on the store grid is True where the user says that things move.
-    `focal_35mm` is the focal length in 35 mm equivalent that the file's metadata states, None when it states none.
+    exactly how), and without lens distortion. `known_masks` (T, H, W) bool on the store grid is True where the user
+    says that things move. `focal_35mm` is the focal length in 35 mm equivalent that the file's metadata states, None
+    when it states none.
     """
 
     info: ClipInfo
@@ -38,3 +53,139 @@ class Clip:
     @property
     def fps(self) -> Fraction:
         return self.info.fps
+
+    def processed(self, long_side: int) -> tuple[np.ndarray, PlateMap]:
+        """(T, h, w, 3) uint8 frames with that long side and their exact plate map; never larger than the store."""
+        size, plate_map = self._grid(long_side)
+        if size == self.store_size:
+            return self.frames, plate_map
+        return np.stack([resize(frame, size) for frame in self.frames]), plate_map
+
+    def processed_masks(self, long_side: int) -> np.ndarray | None:
+        """(T, h, w) bool known masks on the grid of `processed`, True where most of a pixel moves."""
+        if self.known_masks is None:
+            return None
+        size, _ = self._grid(long_side)
+        return np.stack([resize(mask.astype(np.uint8) * 255, size) > 127 for mask in self.known_masks])
+
+    def _grid(self, long_side: int) -> tuple[tuple[int, int], PlateMap]:
+        return grid_of(self.info.plate_size, min(long_side, max(self.store_size)))
+
+
+def open_clip(
+    source: Path, settings: ClipSettings, run: Run, *, masks: Path | None = None, lens: LensSettings | None = None
+) -> Clip:
+    """Decode `source` (a video, an image folder or one image of a sequence) into a frame store in `run.work_dir`.
+
+    Frame indices count decoded source frames from 0; timestamps are seconds since source frame 0, by the container's
+    own clock. `masks` is a folder or video of known motion masks (white moves), one for each used or each source
+    frame, of the plate's size. With distortion in `lens` the store holds undistorted frames. Raises UserError for
+    what the user can fix, with the reason, and Cancelled within one frame's time.
+    """
+    if run.work_dir is None:
+        raise ValueError("open_clip needs run.work_dir, a folder for the frame store")
+    lens = lens or LensSettings()
+    footage = open_footage(Path(source))
+    sampling = Sampling.of(settings)
+    share = 1.0 if masks is None else 0.8
+    grid: _Grid | None = None
+    indices: list[int] = []
+    with FrameStore(run.work_dir / "frames.rgb") as store:
+        for picture in _read(footage, sampling, run, 0.0, share):
+            if grid is None:
+                grid = _Grid(footage.plate_size, max(STORE_LONG_SIDE, settings.long_side), lens)
+            if len(indices) == MAX_FRAMES:
+                raise UserError(
+                    f"The clip has more than {MAX_FRAMES} frames to use",
+                    "set First Frame, Last Frame or Step to use fewer",
+                )
+            store.append(grid.put(picture))
+            indices.append(picture.index)
+    _check_range(footage, sampling, len(indices))
+    known_masks = None if masks is None else _read_masks(Path(masks), indices, grid, run, share)
+    info = ClipInfo(
+        source=str(footage.root.absolute()),
+        plate_size=footage.plate_size,
+        fps=footage.fps,
+        frame_indices=tuple(indices),
+        timestamps=tuple(footage.seconds[i] for i in indices),
+        rotation=footage.rotation,
+        variable_frame_rate=footage.variable_frame_rate,
+        kind=footage.kind,
+        image_names=tuple(footage.image_names[i] for i in indices) if footage.image_names else (),
+        k1=lens.k1,
+        k2=lens.k2,
+    )
+    return Clip(info, store.read(), grid.plate_map, known_masks, footage.focal_35mm, tuple(footage.warnings))
+
+
+class _Grid:
+    """Puts pictures of the plate on the store grid: 8-bit, shrunk, undistorted."""
+
+    def __init__(self, plate_size: tuple[int, int], long_side: int, lens: LensSettings) -> None:
+        self.plate_size = plate_size
+        self.size, self.plate_map = grid_of(plate_size, long_side)
+        distorted = lens.k1 != 0 or lens.k2 != 0
+        self.undistort = Undistortion(lens, plate_size, self.size, self.plate_map) if distorted else None
+
+    def put(self, picture: Picture) -> np.ndarray:
+        rgb = resize(picture.rgb, self.size)
+        if picture.transfer != "sdr":
+            rgb = to_sdr(rgb, picture.transfer)
+        return self.undistort(rgb) if self.undistort else rgb
+
+
+def _read(footage: Footage, sampling: Sampling, run: Run, begin: float, end: float) -> Iterator[Picture]:
+    """The pictures that `sampling` wants, with progress from `begin` to `end` and a look for cancellation at each."""
+    expected = max(footage.frame_estimate, 1)
+    if sampling.last is not None:
+        expected = min(expected, sampling.last + 1)
+    for count, picture in enumerate(footage.pictures(sampling, run.threads)):
+        run.progress(begin + (end - begin) * min(count / expected, 1.0))
+        if picture is not None:
+            yield picture
+
+
+def _check_range(footage: Footage, sampling: Sampling, used: int) -> None:
+    """Raise UserError when the frames read are not those that were asked for, or too few."""
+    read = len(footage.seconds)
+    if read == 0:
+        raise UserError(f"No frame of {footage.root.name} could be decoded", "re-encode it as H.264 in an .mp4")
+    if sampling.first >= read or (sampling.last or 0) >= read:
+        asked = sampling.first if sampling.first >= read else sampling.last
+        raise UserError(
+            f"Frame {asked} is outside the clip, which has {read} frames", f"use frames from 0 to {read - 1}"
+        )
+    if read < MIN_FRAMES:
+        raise UserError(
+            f"The clip has {read} frame{'s' * (read > 1)}, which cannot give a camera path",
+            f"give a clip of at least {MIN_FRAMES} frames",
+        )
+    if used < MIN_FRAMES:
+        raise UserError(
+            f"The chosen range holds {used} frame{'s' * (used > 1)}; at least {MIN_FRAMES} are needed",
+            "widen the range or lower Step",
+        )
+
+
+def _read_masks(source: Path, indices: list[int], grid: _Grid, run: Run, begin: float) -> np.ndarray:
+    """(T, H, W) bool on the store grid. Raises UserError when the masks fit neither the frames nor their size."""
+    footage = open_footage(source)
+    every = Sampling()
+    with FrameStore(run.work_dir / "masks.all") as store:
+        for picture in _read(footage, every, run, begin, 1.0):
+            if footage.plate_size not in (grid.plate_size, grid.size):
+                raise UserError(
+                    "The masks are {}x{} but the clip is {}x{}".format(*footage.plate_size, *grid.plate_size),
+                    "give masks of the clip's size",
+                )
+            grey = resize(cv2.cvtColor(np.ascontiguousarray(picture.rgb), cv2.COLOR_RGB2GRAY), grid.size)
+            store.append((grid.undistort(grey) if grid.undistort else grey) > 127)
+    if store.count == len(indices):
+        return store.read().view(bool)
+    if store.count > indices[-1]:
+        return store.read().view(bool)[indices]
+    raise UserError(
+        f"There are {store.count} masks for {len(indices)} frames",
+        "give one for each frame used, or one for each frame of the clip",
+    )

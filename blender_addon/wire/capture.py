@@ -264,11 +264,11 @@ def write_capture(
             info.update(add(capture, staging) or {})
         files = sorted(p for p in staging.rglob("*") if p.is_file())
         for path in files:
-            _fsync(path)
+            fsync(path)
         info["files"] = {p.relative_to(staging).as_posix(): p.stat().st_size for p in files}
         text = json.dumps(info, indent=1, allow_nan=False)
         (staging / "capture.json").write_text(text, encoding="utf-8")
-        _fsync(staging / "capture.json")
+        fsync(staging / "capture.json")
         publish_folder(staging, folder)
     except OSError as error:
         raise UserError(
@@ -372,7 +372,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else -1
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 

@@ -1,0 +1,192 @@
+"""What the artist can do: reconstruct, cancel, import a capture, start and stop the backend."""
+
+# Annotations must stay objects here: Blender reads the properties from them.
+import logging
+from pathlib import Path
+
+import bpy
+
+from ..scene.build import import_capture
+from ..scene.options import ImportOptions
+from ..scene.report import ImportReport
+from ..wire.errors import UserError
+from . import session
+from .preferences import backend_choice
+from .properties import properties_of, read_group
+
+log = logging.getLogger(__name__)
+
+
+class KINORA_OT_reconstruct(bpy.types.Operator):
+    """Reconstruct the clip: camera, points through time and masks. The backend is started when it is not running"""
+
+    bl_idname = "kinora.reconstruct"
+    bl_label = "Reconstruct"
+
+    @classmethod
+    def poll(cls, context):
+        job = session.current().job(context.scene)
+        if not context.scene.kinora.clip_path:
+            cls.poll_message_set("Choose a clip first")
+            return False
+        if job is not None and job.active:
+            cls.poll_message_set("This scene is being reconstructed already")
+            return False
+        return True
+
+    def execute(self, context):
+        try:
+            session.current().submit(context.scene, backend_choice(context))
+        except UserError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+class KINORA_OT_cancel(bpy.types.Operator):
+    """Stop the reconstruction of this scene; nothing of it is kept"""
+
+    bl_idname = "kinora.cancel"
+    bl_label = "Cancel"
+
+    @classmethod
+    def poll(cls, context):
+        job = session.current().job(context.scene)
+        if job is None or job.state not in {"WAITING", "QUEUED", "RUNNING"}:
+            cls.poll_message_set("Nothing is being reconstructed in this scene")
+            return False
+        return True
+
+    def execute(self, context):
+        session.current().cancel(session.current().job(context.scene))
+        return {"FINISHED"}
+
+
+class KINORA_OT_import_capture(bpy.types.Operator):
+    """Bring a finished capture into the scene: camera, points through time, masks and plate"""
+
+    bl_idname = "kinora.import_capture"
+    bl_label = "Import Kinora Capture"
+    bl_options = {"REGISTER", "UNDO"}
+
+    directory: bpy.props.StringProperty(name="Folder", description="Folder of the capture", subtype="DIR_PATH")
+    filter_glob: bpy.props.StringProperty(default="capture.json", options={"HIDDEN"})
+
+    def invoke(self, context, event):
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def draw(self, context):
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        for name in properties_of(ImportOptions):
+            layout.prop(self, name)
+
+    def execute(self, context):
+        folder = Path(bpy.path.abspath(self.directory))
+        try:
+            collection = import_capture(folder, context.scene, read_group(ImportOptions, self))
+        except UserError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        context.scene.kinora.capture_path = str(folder)
+        done = ImportReport.read(collection)
+        for note in done.notes:
+            self.report({"WARNING"}, note)
+        self.report({"INFO"}, f"Imported {collection.name}: {done.points:,} points")
+        return {"FINISHED"}
+
+
+KINORA_OT_import_capture.__annotations__.update(properties_of(ImportOptions))
+
+
+class KINORA_OT_backend_start(bpy.types.Operator):
+    """Start the backend on this computer, or connect to the one chosen in the preferences.
+    What is started here stops again when Blender quits"""
+
+    bl_idname = "kinora.backend_start"
+    bl_label = "Start Backend"
+
+    @classmethod
+    def poll(cls, context):
+        if session.current().state != "OFF":
+            cls.poll_message_set("The backend is running or being started")
+            return False
+        return True
+
+    def execute(self, context):
+        try:
+            session.current().start_backend(backend_choice(context))
+        except UserError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+class KINORA_OT_backend_stop(bpy.types.Operator):
+    """Stop the backend on this computer, or leave the one on another computer. Running jobs are lost"""
+
+    bl_idname = "kinora.backend_stop"
+    bl_label = "Stop Backend"
+
+    @classmethod
+    def poll(cls, context):
+        if session.current().state == "OFF":
+            cls.poll_message_set("The backend is not running")
+            return False
+        return True
+
+    def invoke(self, context, event):
+        if any(job.active for job in session.current().jobs):
+            return context.window_manager.invoke_confirm(self, event)
+        return self.execute(context)
+
+    def execute(self, context):
+        session.current().stop_backend()
+        return {"FINISHED"}
+
+
+class KINORA_OT_copy_report(bpy.types.Operator):
+    """Copy the error, the settings and the log of the last job to the clipboard, for a bug report"""
+
+    bl_idname = "kinora.copy_report"
+    bl_label = "Copy Report"
+
+    @classmethod
+    def poll(cls, context):
+        if session.current().job(context.scene) is None:
+            cls.poll_message_set("Nothing was reconstructed in this scene")
+            return False
+        return True
+
+    def execute(self, context):
+        context.window_manager.clipboard = session.current().job(context.scene).report()
+        self.report({"INFO"}, "Report copied to the clipboard")
+        return {"FINISHED"}
+
+
+def _menu_import(self, context):
+    self.layout.operator(KINORA_OT_import_capture.bl_idname, text="Kinora Capture")
+
+
+CLASSES = (
+    KINORA_OT_reconstruct,
+    KINORA_OT_cancel,
+    KINORA_OT_import_capture,
+    KINORA_OT_backend_start,
+    KINORA_OT_backend_stop,
+    KINORA_OT_copy_report,
+)
+
+
+def register() -> None:
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+    bpy.types.TOPBAR_MT_file_import.append(_menu_import)
+
+
+def unregister() -> None:
+    bpy.types.TOPBAR_MT_file_import.remove(_menu_import)
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

@@ -1,0 +1,97 @@
+"""The add-on's preferences: which backend does the work, here or on another machine."""
+
+# Annotations must stay objects here: Blender reads the properties from them.
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy
+
+from ..wire.errors import UserError
+
+#: The add-on's id: `bl_ext.<repository>.kinora`, or the package's own name when loaded as a plain package.
+ADDON_ID = __package__.rpartition(".")[0]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Which backend does the work. `folder` None is the one installed last, `address` '' that of the file."""
+
+    remote: bool = False
+    folder: Path | None = None
+    connection_file: Path | None = None
+    address: str = ""
+
+    def check(self) -> None:
+        """Raise UserError when what must be chosen first is not."""
+        if self.remote and self.connection_file is None:
+            raise UserError("No connection file is chosen", "choose it in the add-on's preferences")
+
+
+class KINORA_AP_preferences(bpy.types.AddonPreferences):
+    """Kinora in Edit > Preferences > Add-ons."""
+
+    bl_idname = ADDON_ID
+
+    backend: bpy.props.EnumProperty(
+        name="Backend",
+        description="Where clips are reconstructed",
+        items=[
+            ("LOCAL", "This Computer", "Reconstruct on this computer; nothing leaves it"),
+            ("REMOTE", "Another Computer", "Reconstruct on another computer; the clip is sent there"),
+        ],
+    )
+    backend_folder: bpy.props.StringProperty(
+        name="Backend Folder",
+        description="Folder that holds install_deps.py, where the backend was installed; "
+        "when empty, the one that was installed last",
+        subtype="DIR_PATH",
+    )
+    connection_file: bpy.props.StringProperty(
+        name="Connection File",
+        description="File with the address and the keys of the backend, copied from the computer it runs on",
+        subtype="FILE_PATH",
+    )
+    address: bpy.props.StringProperty(
+        name="Address",
+        description="Where the backend is reached, as tcp://host:port, when it is not the address in the file: "
+        "the near end of a tunnel, for example",
+    )
+
+    def choice(self) -> Backend:
+        """What the artist chose."""
+        return Backend(
+            remote=self.backend == "REMOTE",
+            folder=Path(bpy.path.abspath(self.backend_folder)) if self.backend_folder else None,
+            connection_file=Path(bpy.path.abspath(self.connection_file)) if self.connection_file else None,
+            address=self.address.strip(),
+        )
+
+    def draw(self, context) -> None:
+        from .panels import draw_backend
+
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        layout.row().prop(self, "backend", expand=True)
+        if self.backend == "REMOTE":
+            layout.prop(self, "connection_file")
+            layout.prop(self, "address", placeholder="As in the file")
+            if not bpy.app.online_access:
+                layout.label(text="Allow Online Access in System > Network first", icon="ERROR")
+        else:
+            layout.prop(self, "backend_folder", placeholder="Installed last")
+        draw_backend(layout, context)
+
+
+def backend_choice(context) -> Backend:
+    """The backend of the preferences; the local one when Kinora is loaded as a plain package without preferences."""
+    addon = context.preferences.addons.get(ADDON_ID)
+    return addon.preferences.choice() if addon else Backend()
+
+
+def register() -> None:
+    bpy.utils.register_class(KINORA_AP_preferences)
+
+
+def unregister() -> None:
+    bpy.utils.unregister_class(KINORA_AP_preferences)

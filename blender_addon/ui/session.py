@@ -1,0 +1,340 @@
+"""The session: one link to a backend and the jobs of all scenes; a timer pumps events from the client's thread.
+
+Only `pump` touches Blender's data for a job. In an application a timer calls it; code without a window (scripts, tests)
+calls `current().pump()` itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+
+import bpy
+
+from ..scene.build import import_capture
+from ..scene.options import ImportOptions
+from ..wire.errors import UserError
+from .job import Job, Summary, job_of
+from .link import Link, Opening
+from .preferences import Backend
+from .properties import read_group
+
+log = logging.getLogger(__name__)
+
+BUSY_S, IDLE_S = 0.1, 1.0  # how often the timer pumps while something happens, and while nothing does
+BUDGET_S = 0.005  # longest that one pump applies events
+QUIT_S = 3.0  # longest that Blender waits for our threads when it quits
+
+
+class Session:
+    """What Kinora is doing in this Blender. `state` is OFF, STARTING, CONNECTING, READY or LOST."""
+
+    def __init__(self) -> None:
+        self.state = "OFF"
+        self.note = ""  # what the artist should know of the backend: its machine, or why it is not there
+        self.hint = ""
+        self.choice = Backend()
+        self.jobs: list[Job] = []
+        self._link: Link | None = None
+        self._opening: Opening | None = None
+        self._events: deque = deque()
+        self._summaries: dict[Path, Summary | str] = {}
+        self._shown: object = None  # what the panels showed last
+
+    # ---- the backend -------------------------------------------------------------------------------------------
+
+    @property
+    def connection(self):
+        """The connection in use, or None."""
+        return self._link.connection if self._link else None
+
+    @property
+    def started_here(self) -> bool:
+        """The backend is a process that this Blender started and will stop."""
+        return self._link is not None and self._link.local is not None
+
+    def start_backend(self, choice: Backend) -> None:
+        """Find or start the backend; returns at once. Raises UserError when jobs still run on another one."""
+        if self.state != "OFF" and choice == self.choice:
+            return
+        if any(job.active for job in self.jobs) and self.state != "OFF":
+            raise UserError("A job is running on another backend", "wait for it or cancel it")
+        self.stop_backend()
+        choice.check()
+        self.choice, self.state, self.note, self.hint = choice, "STARTING", "", ""
+        self._opening = Opening(choice, bpy.app.online_access)
+        wake()
+
+    def stop_backend(self) -> None:
+        """Leave the backend, and stop it when it runs on this computer; returns at once. Its jobs end here."""
+        opening, link = self._opening, self._link
+        self._opening = self._link = None
+        self._events.clear()
+        self.state, self.note, self.hint = "OFF", "", ""
+        for job in self.jobs:
+            if job.active and job.state != "IMPORTING":
+                job.fail("The backend was stopped", "start it and reconstruct again")
+        if opening is not None:
+            opening.abandon()
+        if link is not None:
+            stop = not self.choice.remote
+            threading.Thread(target=link.close, args=(stop,), name="kinora-close", daemon=True).start()
+
+    def close(self) -> None:
+        """Leave no thread and no process of ours behind: for unregistering and quitting."""
+        opening, link = self._opening, self._link
+        self._opening = self._link = None
+        if opening is not None:
+            opening.abandon(QUIT_S)
+        if link is not None:
+            closing = threading.Thread(target=link.close, args=(link.local is not None,), daemon=True)
+            closing.start()
+            closing.join(QUIT_S)
+
+    # ---- jobs --------------------------------------------------------------------------------------------------
+
+    def job(self, scene: bpy.types.Scene) -> Job | None:
+        """The newest job of a scene."""
+        return next((job for job in reversed(self.jobs) if job.scene.find() == scene), None)
+
+    def submit(self, scene: bpy.types.Scene, choice: Backend) -> Job:
+        """Ask for what the settings of the scene say, starting the backend if need be; returns at once."""
+        job = job_of(scene)
+        self.start_backend(choice)
+        self.jobs = [j for j in self.jobs if j.active or j.scene.find() != scene] + [job]
+        self._send_waiting()
+        wake()
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Ask for a job to stop; returns at once."""
+        if job.ticket and self._link is not None:
+            job.state = "CANCELLING"
+            self._link.client.cancel(job.ticket)
+        elif job.active:
+            job.state = "CANCELLED"
+
+    def summary(self, folder: Path) -> Summary | str:
+        """What to know of the capture in `folder`, or why it cannot be read; read once."""
+        if folder not in self._summaries:
+            try:
+                self._summaries[folder] = Summary.read(folder)
+            except UserError as error:
+                self._summaries[folder] = str(error)
+        return self._summaries[folder]
+
+    # ---- the pump ----------------------------------------------------------------------------------------------
+
+    def pump(self) -> float | None:
+        """Do what is waiting, within a few milliseconds (an import takes longer); seconds until the next call.
+
+        None when there is nothing to wait for.
+        """
+        began = time.perf_counter()
+        self._finish_opening()
+        if self._link is not None:
+            self._events.extend(self._link.client.drain())
+        while self._events and time.perf_counter() - began < BUDGET_S:
+            self._apply(self._events.popleft())
+        self._check_local()
+        self._import_next()
+        self._redraw()
+        if self._opening is not None or any(job.active for job in self.jobs):
+            return BUSY_S
+        return IDLE_S if self._link is not None else None
+
+    def _finish_opening(self) -> None:
+        if self._opening is None:
+            return
+        try:
+            link = self._opening.result()
+        except UserError as error:
+            self._opening = None
+            self._lose(error.message, error.hint)
+            return
+        except Exception as error:
+            log.error("the backend could not be reached", exc_info=error)
+            self._opening = None
+            self._lose(f"The backend could not be started: {error}", "see the system console")
+            return
+        if link is not None:
+            self._opening, self._link, self.state = None, link, "CONNECTING"
+            self._send_waiting()
+
+    def _check_local(self) -> None:
+        """Notice that a backend of ours has died."""
+        if self.state != "LOST" or self._link is None or self._link.local is None:
+            return
+        try:
+            self._link.local.poll()
+        except UserError as error:
+            link, self._link = self._link, None
+            threading.Thread(target=link.close, args=(False,), name="kinora-close", daemon=True).start()
+            self._lose(error.message, error.hint)
+
+    def _lose(self, message: str, hint: str) -> None:
+        self.state, self.note, self.hint = "OFF", message, hint
+        for job in self.jobs:
+            if job.active and job.state != "IMPORTING":
+                job.fail(message, hint)
+
+    def _send_waiting(self) -> None:
+        for job in self.jobs:
+            if self._link is not None and job.state == "WAITING" and not job.ticket:
+                job.ticket = self._link.client.submit(job.clip, job.settings, job.out, job.masks, replace=job.replace)
+
+    def _apply(self, event) -> None:
+        from .. import client as wire
+
+        match event:
+            case wire.Connected():
+                self.state, self.note, self.hint = "READY", machine(event.server), ""
+                return
+            case wire.Disconnected():
+                self.state, self.note, self.hint = "LOST", event.reason, event.hint
+                return
+        job = next((j for j in self.jobs if j.ticket == event.ticket), None)
+        if job is None:
+            return
+        match event:
+            case wire.JobQueued() if job.state == "WAITING":
+                job.state, job.queue_position = "QUEUED", event.position
+            case wire.JobProgress() if job.state != "CANCELLING":
+                job.state, job.stage = "RUNNING", event.stage
+                job.fraction, job.eta_s = event.fraction, event.eta_s
+            case wire.JobLog():
+                job.log.append(f"{event.level}: {event.text}")
+            case wire.JobDone():
+                self._done(job, Path(event.folder))
+            case wire.JobFailed():
+                job.fail(event.message, event.hint)
+                log.warning("%s; %s", event.message, event.hint)
+            case wire.JobCancelled():
+                job.state = "CANCELLED"
+
+    # ---- what comes of it --------------------------------------------------------------------------------------
+
+    def _done(self, job: Job, folder: Path) -> None:
+        job.state, job.folder, job.fraction = "DONE", folder, 1.0
+        self._summaries.pop(folder, None)
+        scene = job.scene.find()
+        if scene is None:
+            job.message = f"The scene that asked for {folder.name} is not open"
+            job.hint = f"import it from {folder}"
+        else:
+            scene.kinora.capture_path = str(folder)
+            if scene.kinora.import_when_done:
+                job.state = "IMPORTING"
+
+    def _import_next(self) -> None:
+        """Import one finished capture, once the panel has said so and the artist's hands are off the scene."""
+        job = next((j for j in self.jobs if j.state == "IMPORTING"), None)
+        if job is None or job.folder is None:
+            return
+        if not job.announced:  # let the panel say so before Blender is busy with it
+            job.announced = True
+            return
+        scene = job.scene.find()
+        if scene is not None and not hands_off(scene):
+            return
+        job.state = "DONE"
+        if scene is None:
+            self._done(job, job.folder)
+            return
+        try:
+            options = read_group(ImportOptions, scene.kinora.import_options)
+            import_capture(job.folder, scene, replace(options, plate_path=options.plate_path or str(job.clip)))
+        except UserError as error:
+            job.message, job.hint = error.message, error.hint
+        except Exception as error:
+            log.exception("import failed")
+            job.message, job.hint = f"The import failed: {error}", "see the system console"
+        push_undo("Import Kinora Capture")
+
+    def _view(self) -> tuple:
+        """What the panels show of this session."""
+        jobs = tuple((j.state, j.stage, round(j.fraction, 3), round(j.eta_s or 0), j.queue_position) for j in self.jobs)
+        return self.state, self.note, jobs
+
+    def _redraw(self) -> None:
+        view = self._view()
+        if view != self._shown:
+            self._shown = view
+            redraw()
+
+
+def machine(server: dict) -> str:
+    """The machine that a backend runs on, in few words."""
+    return str(server.get("gpu") or "CPU")
+
+
+def hands_off(scene: bpy.types.Scene) -> bool:
+    """True when data may be added: no window is in a mode other than Object Mode, transforming, or rendering."""
+    if bpy.app.is_job_running("RENDER"):
+        return False
+    for window in bpy.context.window_manager.windows:
+        active = window.view_layer.objects.active
+        if window.scene == scene and active is not None and active.mode != "OBJECT":
+            return False
+        if any(operator.bl_idname.startswith("TRANSFORM_OT_") for operator in window.modal_operators):
+            return False
+    return True
+
+
+def push_undo(message: str) -> None:
+    """One step for Ctrl-Z, from a timer, where no window is in context."""
+    windows = bpy.context.window_manager.windows
+    with bpy.context.temp_override(**({"window": windows[0]} if windows else {})):
+        bpy.ops.ed.undo_push(message=message)
+
+
+def redraw() -> None:
+    """Draw the sidebars and the preferences again."""
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type in {"VIEW_3D", "PREFERENCES"}:
+                for region in area.regions:
+                    if region.type in {"UI", "WINDOW"} and (region.type == "UI" or area.type == "PREFERENCES"):
+                        region.tag_redraw()
+
+
+_session: Session | None = None
+
+
+def current() -> Session:
+    """The session of this Blender, while the add-on is registered."""
+    if _session is None:
+        raise RuntimeError("Kinora is not registered")
+    return _session
+
+
+def _tick() -> float | None:
+    try:
+        return current().pump()
+    except Exception:  # a timer that raises is dropped by Blender, and the panel would freeze
+        log.exception("the session failed")
+        return IDLE_S
+
+
+def wake() -> None:
+    """Have the timer pump soon."""
+    if bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.unregister(_tick)
+    bpy.app.timers.register(_tick, first_interval=0.01, persistent=True)
+
+
+def register() -> None:
+    global _session
+    _session = Session()
+
+
+def unregister() -> None:
+    global _session
+    if bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.unregister(_tick)
+    current().close()
+    _session = None

@@ -1,0 +1,173 @@
+"""From a capture folder to a collection: everything is built first and linked last, or nothing stays."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+
+from ..wire.capture import Capture, read_capture, read_metadata
+from ..wire.errors import UserError
+from . import nodes
+from .camera import camera_agreement, make_camera, plate_framing, scene_framing
+from .compositor import elements_group, show_group
+from .conventions import BlenderLens, blender_fps, clip_frames
+from .images import Timing, load_pictures, show_behind_camera
+from .materials import point_material
+from .options import ImportOptions
+from .orient import as_shot, find_orientation
+from .fusion import merge_static
+from .points import CloudFactory, carrier_cloud, frame_clouds, static_cloud
+from .report import ImportReport, capture_notes
+
+log = logging.getLogger(__name__)
+
+#: A larger disagreement of Blender's camera with the capture is reported, in plate pixels.
+AGREEMENT_PX = 0.05
+
+Progress = Callable[[str, float], None]
+
+
+def import_capture(
+    folder: Path | str,
+    scene: bpy.types.Scene,
+    options: ImportOptions = ImportOptions(),  # noqa: B008, it is frozen
+    run_progress: Progress | None = None,
+) -> bpy.types.Collection:
+    """Build a capture in `scene` and return its collection; `ImportReport.read` tells what was found.
+
+    `run_progress(stage, fraction)` is called as it goes on and may raise to cancel. On any exception everything
+    that was made is removed again and nothing else has changed. Raises UserError when the folder is not a whole
+    capture or has no camera.
+    """
+    progress = run_progress or (lambda stage, fraction: None)
+    progress("Reading", 0.0)
+    capture = read_capture(folder)
+    if not capture.has_camera.any():
+        raise UserError(f"The capture {capture.folder.name} has no camera in any frame", "reconstruct it again")
+    with _all_or_nothing():
+        return _build(capture, scene, options, progress)
+
+
+@contextmanager
+def _all_or_nothing() -> Iterator[None]:
+    """Remove every datablock that was made inside, when it ends with an exception."""
+    before = {datablock.session_uid for datablock in bpy.data.user_map()}
+    try:
+        yield
+    except BaseException:
+        bpy.data.batch_remove([d for d in bpy.data.user_map() if d.session_uid not in before])
+        raise
+
+
+def _build(
+    capture: Capture, scene: bpy.types.Scene, options: ImportOptions, progress: Progress
+) -> bpy.types.Collection:
+    collection = bpy.data.collections.new(options.name or Path(capture.clip.source).stem or capture.folder.name)
+    name = collection.name
+    timing = Timing(options.start_frame, clip_frames(capture.clip))
+
+    root = bpy.data.objects.new(name, None)
+    orientation = find_orientation(capture) if options.up_axis == "auto" else as_shot()
+    root.matrix_basis = Matrix(orientation.blender_from_capture)
+    camera, lens = make_camera(f"{name} Camera", capture, timing.scene_frames)
+    root.empty_display_size = camera.data.display_size
+
+    objects, points = _points(capture, name, timing, options, progress)
+    progress("Pictures", 0.9)
+    pictures = load_pictures(name, capture, read_metadata(capture.folder), timing, options.plate_path)
+    if options.show_plate:
+        show_behind_camera(camera, pictures, timing)
+    elements = elements_group(name, pictures, capture, timing)
+
+    for ob in (root, camera, *objects):
+        collection.objects.link(ob)
+        if ob is not root:
+            ob.parent = root
+    without_camera = tuple(int(f) for f in timing.scene_frames[~capture.has_camera])
+    notes = [*capture_notes(capture, without_camera, points), *pictures.notes]
+    if options.up_axis == "auto" and not orientation.floor_found:
+        notes.append("No floor was found: the first camera stands at the origin")
+    progress("Checking the camera", 0.95)
+    framing = plate_framing(capture, lens) if options.set_scene else scene_framing(scene)
+    error_px = camera_agreement(camera, framing, capture, timing.scene_frames)
+    if error_px > AGREEMENT_PX:
+        notes.append(f"Blender's camera is up to {error_px:.2f} px off the plate: see the render size and pixel aspect")
+    report = ImportReport(
+        folder=str(capture.folder),
+        engine=capture.engine.name,
+        engine_version=capture.engine.version,
+        licence=capture.engine.licence,
+        commercial_use=capture.engine.commercial_use,
+        metric=capture.metric,
+        shot=capture.shot.kind,
+        points=points,
+        frames_without_camera=without_camera,
+        max_camera_error_px=error_px,
+        notes=tuple(notes),
+    )
+    report.write(collection, root)
+    for note in notes:
+        log.warning("%s: %s", name, note)
+    progress("Linking", 0.99)
+    scene.collection.children.link(collection)
+    if options.set_scene:
+        set_up_scene(scene, capture, lens, camera, timing)
+        show_group(scene, elements)
+    else:
+        elements.use_fake_user = True
+    return collection
+
+
+def _points(
+    capture: Capture, name: str, timing: Timing, options: ImportOptions, progress: Progress
+) -> tuple[list[bpy.types.Object], int]:
+    """The player, and the static cloud when the two are kept apart; and how many points were made.
+
+    The frames' clouds live in a collection that belongs to no scene: only the player's nodes know it, so it cannot
+    show up in a new view layer or in a file that the collection is appended to, and is still saved with it.
+    """
+    least = capture.confidence_default if options.min_confidence < 0 else options.min_confidence
+    shared = {"Point Size": options.point_size, "Min Confidence": least, "Material": point_material(f"{name} Points")}
+    frames = bpy.data.collections.new(f"{name} Frames")
+    made, points, keep = [], 0, None
+    with CloudFactory() as factory:
+        if options.storage == "split":
+            chosen = merge_static(capture, lambda fraction: progress("Merging what stands still", 0.5 * fraction))
+            cloud = static_cloud(capture, factory, f"{name} Static", chosen)
+            made.append(bpy.data.objects.new(cloud.name, cloud))
+            nodes.add_modifier(made[0], nodes.STATIC, shared)
+            points += len(cloud.points)
+            keep = capture.dynamic
+        for i, ob in enumerate(frame_clouds(capture, factory, frames.name, keep)):
+            frames.objects.link(ob)
+            points += len(ob.data.points)
+            progress(
+                "Points", (0.5 * (keep is not None)) + (i + 1) / capture.frame_count * (0.9 - 0.5 * (keep is not None))
+            )
+        carrier = carrier_cloud(capture, factory, f"{name} Points", timing.clip_frames)
+    player = bpy.data.objects.new(carrier.name, carrier)
+    times = {"Frames": frames, "Start Frame": float(timing.start_frame), "Length": float(timing.length)}
+    nodes.add_modifier(player, nodes.PLAYER, times | shared)
+    return [player, *made], points
+
+
+def set_up_scene(
+    scene: bpy.types.Scene, capture: Capture, lens: BlenderLens, camera: bpy.types.Object, timing: Timing
+) -> None:
+    """Give a scene the rate, range, size and camera of a capture; film, world and colour stay the artist's."""
+    render = scene.render
+    render.fps, render.fps_base = blender_fps(capture.clip.fps)
+    scene.frame_start, scene.frame_end = timing.start_frame, timing.end_frame
+    render.resolution_x, render.resolution_y, render.pixel_aspect_x, render.pixel_aspect_y = plate_framing(
+        capture, lens
+    )
+    render.resolution_percentage = 100
+    scene.camera = camera
+    if not scene.frame_start <= scene.frame_current <= scene.frame_end:
+        scene.frame_current = scene.frame_start

@@ -1,0 +1,98 @@
+"""The elements of a capture in the compositor: one node group with plate, mask, depth and confidence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+
+from ..wire.capture import Capture
+from .images import Pictures, Timing, time_sequence
+
+
+def elements_group(name: str, pictures: Pictures, capture: Capture, timing: Timing) -> bpy.types.NodeTree:
+    """A compositor group whose outputs are the capture's pictures in their units: depth in scene units, mask 0 or 1."""
+    tree = bpy.data.node_groups.new(f"{name} Elements", "CompositorNodeTree")
+    output = tree.nodes.new("NodeGroupOutput")
+    output.location = (900, 0)
+    action = None
+    if len(timing.clip_frames) != timing.length:
+        action = bpy.data.actions.new(tree.name)
+    rows: list[tuple[str, Any]] = []
+    if pictures.plate is not None:
+        rows.append(("Plate", _plate(tree, pictures.plate, capture)))
+    for label, sequence in pictures.sequences.items():
+        node = tree.nodes.new("CompositorNodeImage")
+        node.name = node.label = label
+        node.image = sequence.image
+        time_sequence(node, timing, tree, f'nodes["{node.name}"]', action)
+        rows.append((label, node))
+    for row, (label, node) in enumerate(rows):
+        picture = label in ("Plate", "Frames")
+        tree.interface.new_socket(
+            label, in_out="OUTPUT", socket_type="NodeSocketColor" if picture else "NodeSocketFloat"
+        )
+        value = node.outputs[0]
+        if label in ("Depth", "Confidence"):
+            value = _in_units(tree, value, pictures.sequences[label], -300 * row)
+        tree.links.new(value, output.inputs[label])
+        node.location.y = -300 * row
+    return tree
+
+
+def _plate(tree: bpy.types.NodeTree, plate: bpy.types.MovieClip, capture: Capture) -> bpy.types.Node:
+    node = tree.nodes.new("CompositorNodeMovieClip")
+    node.clip = plate
+    if not (capture.clip.k1 or capture.clip.k2):
+        return node
+    undistort = tree.nodes.new("CompositorNodeMovieDistortion")
+    undistort.clip = plate
+    if hasattr(undistort, "distortion_type"):  # before 5.0
+        undistort.distortion_type = "UNDISTORT"
+    else:
+        undistort.inputs["Type"].default_value = "Undistort"
+    tree.links.new(node.outputs["Image"], undistort.inputs["Image"])
+    undistort.location.x = 300
+    return undistort
+
+
+def _in_units(tree: bpy.types.NodeTree, value: Any, sequence: Any, y: float) -> Any:
+    """The level of a picture times its scale plus its offset; one over it where the capture says so."""
+    steps = [("MULTIPLY", sequence.scale), ("ADD", sequence.offset)]
+    for column, (operation, number) in enumerate(steps):
+        node = tree.nodes.new("ShaderNodeMath" if bpy.app.version >= (5, 0) else "CompositorNodeMath")
+        node.operation = operation
+        node.location = (300 + 180 * column, y)
+        tree.links.new(value, node.inputs[0])
+        node.inputs[1].default_value = number
+        value = node.outputs[0]
+    if sequence.inverse:
+        node = tree.nodes.new("ShaderNodeMath" if bpy.app.version >= (5, 0) else "CompositorNodeMath")
+        node.operation = "DIVIDE"
+        node.location = (660, y)
+        node.inputs[0].default_value = 1.0
+        tree.links.new(value, node.inputs[1])
+        value = node.outputs[0]
+    return value
+
+
+def show_group(scene: bpy.types.Scene, group: bpy.types.NodeTree) -> None:
+    """Add the group, unconnected, to the scene's compositor; a scene without one gets one that changes nothing."""
+    if hasattr(scene, "compositing_node_group"):  # 5.0 and later
+        tree = scene.compositing_node_group
+        if tree is None:
+            tree = bpy.data.node_groups.new(f"{scene.name} Compositing", "CompositorNodeTree")
+            tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+            layers = tree.nodes.new("CompositorNodeRLayers")
+            result = tree.nodes.new("NodeGroupOutput")
+            result.location = (400, 0)
+            tree.links.new(layers.outputs["Image"], result.inputs["Image"])
+            scene.compositing_node_group = tree
+    else:
+        if scene.node_tree is None:
+            scene.use_nodes = True  # makes Render Layers and Composite, linked
+        tree = scene.node_tree
+    node = tree.nodes.new("CompositorNodeGroup")
+    node.node_tree = group
+    node.name = node.label = group.name
+    node.location = (min((n.location.x for n in tree.nodes), default=0), min(n.location.y for n in tree.nodes) - 400)

@@ -1,0 +1,59 @@
+"""What an import may be asked for; the operator's properties and the tests are made from these fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..wire.settings import Settings, option
+
+
+@dataclass(frozen=True)
+class ImportOptions(Settings):
+    """How a capture becomes a collection."""
+
+    name: str = option("", "Name", "Name of the collection; empty takes the name of the clip")
+    start_frame: int = option(
+        1, "Start Frame", "Scene frame of the first frame of the capture", minimum=0, maximum=1000000
+    )
+    set_scene: bool = option(
+        True,
+        "Set Up Scene",
+        "Give the scene the frame rate, frame range, size and camera of the capture, and show its plate and masks in "
+        "the compositor",
+    )
+    storage: str = option(
+        "frames",
+        "Points",
+        "How the points are kept",
+        choices=(
+            ("frames", "Every Frame", "All points of each frame, exactly as that frame saw them"),
+            (
+                "split",
+                "Static and Moving",
+                "What stands still once, merged from all frames, and only what moves frame by frame: far smaller, and "
+                "the set stays when the camera turns away",
+            ),
+        ),
+    )
+    up_axis: str = option(
+        "auto",
+        "Up Axis",
+        "How the root object turns the capture; it can be changed afterwards",
+        choices=(
+            ("auto", "Level", "Find the horizon from the cameras and the floor from the points"),
+            ("none", "As Shot", "The first frame of the capture is level"),
+        ),
+    )
+    min_confidence: float = option(
+        -1.0,
+        "Min Confidence",
+        "Show points at least this certain; -1 takes what the capture recommends. It can be changed afterwards",
+        minimum=-1.0,
+    )
+    point_size: float = option(
+        1.5, "Point Size", "Width of a point in pixels of the capture, seen from its own camera", minimum=0.0
+    )
+    show_plate: bool = option(True, "Show Plate", "Show the plate behind the camera in the viewport")
+    plate_path: str = option(
+        "", "Plate", "The footage on this computer; empty looks for it where the capture says it is", advanced=True
+    )

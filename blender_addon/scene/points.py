@@ -1,0 +1,166 @@
+"""Point clouds: a capture's pixels as PointCloud datablocks with colour, confidence and motion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import bpy
+import numpy as np
+
+from ..wire.capture import Capture
+from .conventions import rays_matrix
+from .nodes import CLIP_FRAME, COLOR, CONFIDENCE, DYNAMIC, PIXEL_ANGLE
+from .workbench import evaluated, workbench
+
+
+class CloudFactory:
+    """Makes PointClouds of a given size, without operators and on every Blender from 4.5 on.
+
+    PointCloud.resize is missing before 5.1 and corrupts memory in it, so an empty cloud comes out of a Mesh to
+    Points node once per size, and is copied (0.01 ms) from then on (specs/blender.md, 2.3).
+    """
+
+    def __init__(self) -> None:
+        self._blank: dict[int, bpy.types.PointCloud] = {}
+
+    def __enter__(self) -> CloudFactory:
+        self._tree = bpy.data.node_groups.new("Kinora Mesh to Points", "GeometryNodeTree")
+        self._tree.interface.new_socket("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
+        self._tree.interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
+        nodes = [
+            self._tree.nodes.new(kind) for kind in ("NodeGroupInput", "GeometryNodeMeshToPoints", "NodeGroupOutput")
+        ]
+        for a, b in zip(nodes, nodes[1:]):
+            self._tree.links.new(a.outputs[0], b.inputs[0])
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        bpy.data.batch_remove([*self._blank.values(), self._tree])
+
+    def new(self, name: str, count: int) -> bpy.types.PointCloud:
+        """A cloud of `count` points with a position each and nothing else."""
+        if count == 0:
+            return bpy.data.pointclouds.new(name)
+        if count not in self._blank:
+            self._blank[count] = self._make_blank(count)
+        cloud = self._blank[count].copy()
+        cloud.name = name
+        return cloud
+
+    def _make_blank(self, count: int) -> bpy.types.PointCloud:
+        mesh = bpy.data.meshes.new("Kinora Vertices")
+        mesh.vertices.add(count)
+        ob = bpy.data.objects.new("Kinora Vertices", mesh)
+        try:
+            ob.modifiers.new("", "NODES").node_group = self._tree
+            with workbench(ob) as scene:
+                # The geometry set must live in a variable: its cloud dies with it.
+                geometry = evaluated(ob, scene).evaluated_geometry()
+                blank = geometry.pointcloud.copy()
+        finally:
+            bpy.data.batch_remove([ob, mesh])
+        for name in [a.name for a in blank.attributes if a.name != "position"]:
+            blank.attributes.remove(blank.attributes[name])
+        return blank
+
+
+def write_cloud(cloud: bpy.types.PointCloud, positions: np.ndarray, **attributes: np.ndarray) -> None:
+    """Fill a cloud: (N, 3) positions; (N, 3) uint8 arrays become byte colours, bool and float arrays (N,) themselves."""
+    if not len(positions):
+        return
+    cloud.attributes["position"].data.foreach_set("vector", np.ascontiguousarray(positions, np.float32).ravel())
+    for name, values in attributes.items():
+        if values.dtype == np.uint8:
+            rgba = np.ones((len(values), 4), np.float32)
+            np.multiply(values, np.float32(1 / 255), out=rgba[:, :3])
+            data = cloud.attributes.new(name, "BYTE_COLOR", "POINT").data
+            data.foreach_set("color_srgb", rgba.ravel())  # 'color' would take these numbers for linear ones
+        elif values.dtype == bool:
+            cloud.attributes.new(name, "BOOLEAN", "POINT").data.foreach_set("value", np.ascontiguousarray(values))
+        else:
+            values = np.ascontiguousarray(values, np.float32)
+            cloud.attributes.new(name, "FLOAT", "POINT").data.foreach_set("value", values)
+    cloud.update_tag()
+
+
+def unproject(capture: Capture, frame: int, keep: np.ndarray) -> np.ndarray:
+    """(N, 3) float32 points in the capture's world of the pixels of a frame where `keep` (H, W) is set."""
+    width, height = capture.processed_size
+    matrix = rays_matrix(capture.intrinsics[frame], capture.world_from_camera[frame])
+    # A ray is affine in the pixel: the ray of its row plus the ray of its column.
+    columns = (np.arange(width) + 0.5)[:, None] * matrix[:, 0]
+    rows = (np.arange(height) + 0.5)[:, None] * matrix[:, 1] + matrix[:, 2]
+    points = columns.astype(np.float32)[None] + rows.astype(np.float32)[:, None]
+    points *= capture.depth[frame][..., None]
+    points += capture.world_from_camera[frame, :3, 3].astype(np.float32)
+    return points.reshape(-1, 3) if keep.all() else points[keep]
+
+
+def measured(capture: Capture, frame: int) -> np.ndarray:
+    """(H, W) bool: pixels of a frame that have a place in the world."""
+    if not capture.has_camera[frame]:
+        return np.zeros(capture.depth.shape[1:], bool)
+    depth = capture.depth[frame]
+    return np.isfinite(depth) & (depth > 0)
+
+
+def pixel_attributes(capture: Capture, frame: int, keep: np.ndarray) -> dict[str, np.ndarray]:
+    """What every point of a frame carries besides its place."""
+    return {
+        COLOR: capture.rgb[frame][keep],
+        CONFIDENCE: capture.confidence[frame][keep],
+        DYNAMIC: capture.dynamic[frame][keep],
+    }
+
+
+def frame_clouds(
+    capture: Capture, factory: CloudFactory, prefix: str, keep: np.ndarray | None = None
+) -> Iterator[bpy.types.Object]:
+    """One object with a point cloud for each frame of the capture, in order, named so that names sort as frames.
+
+    `keep` (T, H, W) bool restricts which pixels become points. A frame without a camera gives an empty cloud.
+    """
+    for frame in range(capture.frame_count):
+        pixels = measured(capture, frame)
+        if keep is not None:
+            pixels &= keep[frame]
+        name = f"{prefix}_f{frame:05d}"
+        cloud = factory.new(name, int(pixels.sum()))
+        write_cloud(cloud, unproject(capture, frame, pixels), **pixel_attributes(capture, frame, pixels))
+        ob = bpy.data.objects.new(name, cloud)
+        ob["kinora_frame"] = frame
+        ob.hide_select = True
+        yield ob
+
+
+def pixel_angles(capture: Capture) -> np.ndarray:
+    """(T,) what a pixel of the grid spans at unit distance: one over the focal length."""
+    fx, fy = capture.intrinsics[:, :2].T
+    return 1 / np.sqrt(fx * fy)
+
+
+def static_cloud(capture: Capture, factory: CloudFactory, name: str, keep: np.ndarray) -> bpy.types.PointCloud:
+    """One cloud of the pixels `keep` (T, H, W) of all frames; a point's radius is half a pixel of its own camera."""
+    parts: list[dict[str, np.ndarray]] = []
+    for frame in np.flatnonzero(keep.any(axis=(1, 2))):
+        positions = unproject(capture, frame, keep[frame])
+        distance = np.linalg.norm(positions - capture.world_from_camera[frame, :3, 3], axis=1)
+        radius = distance * pixel_angles(capture)[frame] / 2
+        parts.append({"positions": positions, "radius": radius} | pixel_attributes(capture, frame, keep[frame]))
+    cloud = factory.new(name, int(keep.sum()))
+    if parts:
+        write_cloud(cloud, **{key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
+    return cloud
+
+
+def carrier_cloud(capture: Capture, factory: CloudFactory, name: str, clip_frames: np.ndarray) -> bpy.types.PointCloud:
+    """The player's own geometry: the T cameras as points, with their time and the angle of a pixel."""
+    posed = np.flatnonzero(capture.has_camera)
+    nearest = posed[np.abs(np.arange(capture.frame_count)[:, None] - posed).argmin(axis=1)]  # no NaN in geometry
+    cloud = factory.new(name, capture.frame_count)
+    write_cloud(
+        cloud,
+        capture.world_from_camera[nearest, :3, 3],
+        **{CLIP_FRAME: clip_frames.astype(np.float32), PIXEL_ANGLE: pixel_angles(capture)[nearest]},
+    )
+    return cloud

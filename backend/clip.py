@@ -101,6 +101,7 @@ def open_clip(
                 )
             store.append(grid.put(picture))
             indices.append(picture.index)
+    indices = [i for i in indices if i < len(footage.seconds)]  # of a cut file, only the readable prefix
     _check_range(footage, sampling, len(indices))
     known_masks = None if masks is None else _read_masks(Path(masks), indices, grid, run, share)
     info = ClipInfo(
@@ -116,7 +117,9 @@ def open_clip(
         k1=lens.k1,
         k2=lens.k2,
     )
-    return Clip(info, store.read(), grid.plate_map, known_masks, footage.focal_35mm, tuple(footage.warnings))
+    return Clip(
+        info, store.read(len(indices)), grid.plate_map, known_masks, footage.focal_35mm, tuple(footage.warnings)
+    )
 
 
 class _Grid:
@@ -171,20 +174,23 @@ def _check_range(footage: Footage, sampling: Sampling, used: int) -> None:
 def _read_masks(source: Path, indices: list[int], grid: _Grid, run: Run, begin: float) -> np.ndarray:
     """(T, H, W) bool on the store grid. Raises UserError when the masks fit neither the frames nor their size."""
     footage = open_footage(source)
-    every = Sampling()
-    with FrameStore(run.work_dir / "masks.all") as store:
-        for picture in _read(footage, every, run, begin, 1.0):
+    brightest = 0
+    with FrameStore(run.work_dir / "masks.grey") as store:
+        for picture in _read(footage, Sampling(), run, begin, 1.0):
             if footage.plate_size not in (grid.plate_size, grid.size):
                 raise UserError(
                     "The masks are {}x{} but the clip is {}x{}".format(*footage.plate_size, *grid.plate_size),
                     "give masks of the clip's size",
                 )
+            brightest = max(brightest, int(picture.rgb.max()))
             grey = resize(cv2.cvtColor(np.ascontiguousarray(picture.rgb), cv2.COLOR_RGB2GRAY), grid.size)
             store.append((grid.undistort(grey) if grid.undistort else grey) > 127)
+    if 0 < brightest <= 127:
+        raise UserError(f"The masks are black, their brightest value is {brightest}", "paint what moves white (255)")
     if store.count == len(indices):
-        return store.read().view(bool)
+        return store.read(store.count).view(bool)
     if store.count > indices[-1]:
-        return store.read().view(bool)[indices]
+        return store.read(store.count).view(bool)[indices]
     raise UserError(
         f"There are {store.count} masks for {len(indices)} frames",
         "give one for each frame used, or one for each frame of the clip",

@@ -60,6 +60,8 @@ class ImageFootage(Footage):
     @classmethod
     def of_sequence(cls, image: Path) -> ImageFootage:
         """The numbered sequence that `image` belongs to. Raises UserError when it stands alone."""
+        if image.suffix.lower() in UNREAD:
+            raise UserError(f"{image.suffix[1:].upper()} images such as {image.name} cannot be read", CONVERT_HINT)
         mine = _number(image)
         siblings = [
             p for p in _files(image.parent) if mine and (m := _number(p)) and (m[1], m[3]) == (mine[1], mine[3])

@@ -57,7 +57,8 @@ class Footage:
     """A source of pictures. What is known before reading is the container's word; read to the end, it is true.
 
     `rotation` is the degrees clockwise that were applied; `root` is what `ClipInfo.source` names. `seconds` holds the
-    time of every source frame read so far, counted from source frame 0; it may be corrected at the end.
+    time of every source frame read, counted from source frame 0; at the end it is corrected, and shorter than what was
+    read where the last pictures of a cut file turn out not to belong together.
     """
 
     root: Path

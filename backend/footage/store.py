@@ -86,9 +86,9 @@ class FrameStore:
             raise self._told(error) from error
         self.count += 1
 
-    def read(self) -> np.ndarray:
-        """(T, ...) uint8, memory-mapped and read-only, once the store is closed."""
-        return np.memmap(self.path, np.uint8, "r", shape=(self.count, *self._shape))
+    def read(self, count: int) -> np.ndarray:
+        """(count, ...) uint8: the first pictures, memory-mapped and read-only, once the store is closed."""
+        return np.memmap(self.path, np.uint8, "r", shape=(count, *self._shape))
 
     def _told(self, error: OSError) -> Exception:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

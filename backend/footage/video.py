@@ -1,4 +1,4 @@
-"""Video files: one sequential decode with true timestamps, rotation, damage reports, and hostile containers refused.
+"""Video files as footage: true timestamps, the rotation applied, high dynamic range kept, damage told.
 
 Frames are decoded with `av` itself and not through imageio's plugin of it: that yields bare arrays, without the
 timestamp, the damage mark, the rotation and the transfer function that each frame carries, and it ends at the first
@@ -7,28 +7,23 @@ packet that cannot be decoded. The pixels are the same, bit for bit.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO
 
 import av
 import numpy as np
 
 from ..wire import UserError
+from .decode import Damage, count_bad_packets, decode, is_cut, open_container, picture_stream
 from .source import Footage, Picture, Sampling
 
-log = logging.getLogger(__name__)
-
-#: The only containers that are opened: none of them is a list of other files.
-FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mxf"
-FORMATS_HINT = "give an mp4, mov, mkv, webm, avi, ts or mxf file, or a folder of images"
-REENCODE_HINT = "re-encode it as H.264 in an .mp4, or export an image sequence"
 FOCAL_35MM_TAG = "camera.focal_length.35mm_equivalent"  # after 'com.apple.quicktime.'
 TRANSFERS = {16: "pq", 18: "hlg"}  # ITU-T H.273, transfer characteristics
-#: A frame that comes this much earlier or later than the usual distance makes the frame rate variable.
+#: A frame that comes this share of the usual distance too early or late makes the frame rate variable.
 UNEVEN = 0.1
+#: No codec holds back more pictures than this to put them in order.
+REORDER = 16
 
 
 class VideoFootage(Footage):
@@ -42,165 +37,144 @@ class VideoFootage(Footage):
         if path.stat().st_size == 0:
             raise UserError(f"{path.name} is empty", "copy the clip again")
         footage = cls(path)
-        with open(path, "rb") as file, footage._open(file) as container:
-            footage._read_header(container)
+        with open(path, "rb") as file, open_container(file, path) as container:
+            footage._read_header(container, picture_stream(container, path))
         return footage
 
     def pictures(self, sampling: Sampling, threads: int = 0) -> Generator[Picture | None, None, None]:
-        with open(self.root, "rb") as file, self._open(file) as container:
-            stream = self._read_header(container)
+        path, damage = self.root, Damage()
+        with open(path, "rb") as file, open_container(file, path) as container:
+            stream = picture_stream(container, path)
             stream.thread_type = "AUTO"  # frame threads: nearly twice as fast on two cores
             stream.codec_context.thread_count = threads
-            time_base = _fraction(stream.time_base)
-            damage = _Damage()
+            # Only AVI has no presentation times: its pictures are evenly spaced by definition.
+            timed = container.format.name != "avi"
             pts: list[int | None] = []
-            for index, frame in enumerate(_decode(container, stream, damage)):
+            whole = True
+            for index, frame in enumerate(decode(container, stream, damage)):
                 if sampling.is_past(index):
+                    whole = False
                     break
                 if index == 0:
                     self._look_at(frame, stream)
-                quarter_turns = self._quarter_turns(frame)
-                size = (frame.height, frame.width) if quarter_turns % 2 else (frame.width, frame.height)
-                self.check_size(*size, f"Frame {index} of {self.root.name}")
-                pts.append(frame.pts if frame.pts is not None else frame.dts)
+                turns = _quarter_turns(frame)
+                size = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
+                self.check_size(*size, f"Frame {index} of {path.name}")
+                pts.append(frame.pts if timed else index)
                 self.seconds.append(0.0)
                 if frame.is_corrupt:
-                    damage.frames.append(index)
+                    damage.marked.append(index)
                 if not sampling.wants(index):
                     yield None
                     continue
                 transfer = TRANSFERS.get(int(frame.color_trc), "sdr")
                 rgb = frame.to_ndarray(format="rgb24" if transfer == "sdr" else "rgb48le")
-                yield Picture(index, np.rot90(rgb, quarter_turns), transfer)
-            self._settle_times(pts, time_base)
-            self.warnings += damage.warnings(len(pts), self.frame_estimate)
+                yield Picture(index, np.rot90(rgb, -turns), transfer)
+            if not pts:
+                return
+            time_base = _fraction(stream.time_base) if timed else 1 / self.fps
+            if whole:
+                end_s = float(max((p for p in pts if p is not None), default=0) * time_base + 1 / self.fps)
+                damage.cut = damage.cut or is_cut(container, stream, path, end_s)
+            if damage.cut and not timed:
+                pts = pts[: len(pts) - stream.codec_context.has_b_frames]
+        self._settle_times(pts, time_base, damage)
+        self._tell(damage)
 
-    def _open(self, file: BinaryIO) -> av.container.InputContainer:
-        """A container over the open file; it may be of the known formats only and open no further file."""
-        try:
-            return av.open(file, mode="r", options={"format_whitelist": FORMATS}, io_open=_refuse)
-        except av.FFmpegError as error:
-            raise UserError(f"{self.root.name} is not a video that can be read", FORMATS_HINT) from error
-
-    def _read_header(self, container: av.container.InputContainer) -> av.VideoStream:
-        """The picture stream; its codec, declared rate and metadata are kept."""
-        streams = [
-            s for s in container.streams.video if not int(s.disposition) & int(av.stream.Disposition.attached_pic)
-        ]
-        if not streams:
-            raise UserError(f"{self.root.name} has no picture", FORMATS_HINT)
-        stream = streams[0]
-        if stream.codec_context is None:
-            raise UserError(f"No decoder for the video in {self.root.name}", REENCODE_HINT)
+    def _read_header(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
+        """Keep the codec, the declared rate and length, and the focal length that phones write."""
         self.codec = stream.codec_context.name
         rate = stream.average_rate or stream.guessed_rate
         if rate:
             self.fps = _fraction(rate)
         self.frame_estimate = stream.frames
         if not self.frame_estimate and container.duration:
-            self.frame_estimate = round(container.duration / av.time_base * self.fps)
+            self.frame_estimate = round(container.duration * self.fps / av.time_base)
         self.focal_35mm = _focal_35mm({**container.metadata, **stream.metadata})
-        return stream
-
-    def _quarter_turns(self, frame: av.VideoFrame) -> int:
-        """Counter-clockwise quarter turns that show the frame upright."""
-        return round(frame.rotation / 90) % 4
 
     def _look_at(self, frame: av.VideoFrame, stream: av.VideoStream) -> None:
         """Keep what the first frame says, and warn of what cannot be honoured."""
-        self.rotation = -self._quarter_turns(frame) % 4 * 90
-        if frame.rotation % 90:
+        degrees, mirrored = _display(frame)
+        self.rotation = _quarter_turns(frame) * 90
+        if abs(degrees - 90 * round(degrees / 90)) > 1:
+            self.warnings.append(f"The clip asks to be turned by {degrees:.0f} degrees; only quarter turns are made")
+        if mirrored:
             self.warnings.append(
-                f"The clip asks to be turned by {frame.rotation} degrees; turned to the nearest quarter"
+                "The clip asks to be mirrored; it is not, so that left and right stay as they were shot"
             )
+        # Alpha says where the picture is, not what moves in it, so it is no motion mask.
         if any(component.is_alpha for component in frame.format.components):
-            self.warnings.append("The clip's alpha channel is not used; give known movers as masks")
+            self.warnings.append("The clip's alpha channel is not used; give what moves as masks")
         if frame.interlaced_frame:
             self.warnings.append("The clip is interlaced; deinterlace it for a better result")
         aspect = stream.sample_aspect_ratio
         if aspect and aspect != 1:
             self.warnings.append(f"The clip's pixels are not square ({aspect}) but taken as square; desqueeze it first")
 
-    def _settle_times(self, pts: list[int | None], time_base: Fraction) -> None:
+    def _settle_times(self, pts: list[int | None], time_base: Fraction, damage: Damage) -> None:
         """Seconds of every frame from their pts, the true frame rate, and whether it varies."""
-        if not pts:
-            return
-        if None in pts or (np.diff(np.array(pts)) <= 0).any():
-            self.warnings.append(
-                f"The clip's timestamps are damaged; frames are taken as evenly spaced at {self.fps} fps"
-            )
+        if None in pts or (np.diff(pts) <= 0).any():
+            self.warnings.append(f"The clip's timestamps are damaged; its frames are taken as even at {self.fps} fps")
             self.seconds = [float(i / self.fps) for i in range(len(pts))]
             return
+        if damage.cut:
+            pts = pts[: _readable_prefix(pts)]
         self.seconds = [float((p - pts[0]) * time_base) for p in pts]
         if len(pts) < 3:
             return
-        steps = np.diff(np.array(pts))
+        steps = np.diff(pts)
         usual = float(np.median(steps))
-        self.variable_frame_rate = bool((np.abs(steps - usual) > max(1.5, UNEVEN * usual)).any())
+        # Frames that were lost leave whole gaps; then only what is off the beat varies.
+        beats = np.round(steps / usual) if damage else 1
+        self.variable_frame_rate = bool((np.abs(steps - usual * beats) > max(1.5, UNEVEN * usual)).any())
         span = (pts[-1] - pts[0]) * time_base
         measured = (len(pts) - 1) / span
         # A constant rate within the rounding of the timestamps is exactly what the container declares.
-        if self.variable_frame_rate or abs(measured / self.fps - 1) > Fraction(1, 2000) + time_base / span:
+        off = abs(measured / self.fps - 1) > Fraction(1, 2000) + time_base / span
+        if self.variable_frame_rate or (off and not damage):
             self.fps = measured.limit_denominator(1001)
         if self.variable_frame_rate:
             self.warnings.append(f"The frame rate varies ({float(self.fps):.2f} fps on average); true times are kept")
 
-
-class _Damage:
-    """What could not be decoded as it was written."""
-
-    def __init__(self) -> None:
-        self.frames: list[int] = []  # decoded, but marked as damaged
-        self.packets = 0  # not decodable at all
-        self.cut = False
-
-    def warnings(self, read: int, declared: int) -> list[str]:
+    def _tell(self, damage: Damage) -> None:
         """One sentence for each kind of damage."""
-        told = []
-        if self.cut:
-            of = f" of the {declared} it declares" if declared > read else ""
-            told.append(f"The file is cut: {read} frames{of} could be read and are used")
-        if self.frames:
-            first = ", ".join(map(str, self.frames[:5])) + (" ..." if len(self.frames) > 5 else "")
-            told.append(f"The file is damaged: {len(self.frames)} frames show it (frame {first})")
-        if self.packets:
-            told.append(
-                f"The file is damaged: {self.packets} packets could not be decoded and their frames are missing"
+        read = len(self.seconds)
+        if damage.cut:
+            of = f" of the {self.frame_estimate} it declares" if self.frame_estimate > read else ""
+            self.warnings.append(f"The file is cut: the first {read} frames{of} could be read and are used")
+        if damage:
+            bad, total = count_bad_packets(self.root)
+            seen = f"; {len(damage.marked)} frames show it, the first is {damage.marked[0]}" if damage.marked else ""
+            gone = f"; {damage.packets} gave no frame" if damage.packets else ""
+            self.warnings.append(
+                f"The file is damaged: {bad} of its {total} packets do not decode as written{seen}{gone}"
             )
-        return told
 
 
-def _decode(container: av.container.InputContainer, stream: av.VideoStream, damage: _Damage) -> Iterator[av.VideoFrame]:
-    """Every decodable frame in display order; what is not decodable is counted in `damage`."""
-    held = (
-        None  # a packet marked as damaged is decoded only if more follow: the last one of a cut file is half a picture
-    )
-    try:
-        for packet in container.demux(stream):
-            ready, held = ([held] if held else []), None
-            if packet.is_corrupt and packet.size:
-                held = packet
-            elif packet.size or not ready:
-                ready.append(packet)
-            for each in ready:
-                yield from _frames_of(each, damage)
-    except av.FFmpegError as error:
-        log.info("%s ends early: %s", container.name, error)
-        damage.cut = True
-        yield from _frames_of(None, damage, stream)
+def _readable_prefix(pts: list[int]) -> int:
+    """How many frames of a cut file follow each other: a picture whose predecessors are cut off is left out."""
+    steps = np.diff(pts)
+    tail = max(0, len(steps) - REORDER)
+    gaps = np.flatnonzero(steps[tail:] > 1.5 * np.median(steps)) if len(steps) else []
+    return tail + int(gaps[0]) + 1 if len(gaps) else len(pts)
 
 
-def _frames_of(packet: av.Packet | None, damage: _Damage, stream: av.VideoStream | None = None) -> list[av.VideoFrame]:
-    try:
-        return packet.decode() if packet is not None else stream.codec_context.decode(None)
-    except av.FFmpegError as error:
-        log.info("a packet could not be decoded: %s", error)
-        damage.packets += 1
-        return []
+def _display(frame: av.VideoFrame) -> tuple[float, bool]:
+    """Degrees clockwise that bring the frame's top to the top, and whether it also asks to be mirrored.
+
+    `frame.rotation` cannot tell a mirrored frame from a turned one: it looks at the x axis alone.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if not matrix:
+        return 0.0, False
+    # (x, y) is shown at (a x + c y, b x + d y), y down (ISO 14496-12, 8.5.2).
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].astype(float)
+    return float(np.degrees(np.arctan2(-c, d))), a * d - b * c < 0
 
 
-def _refuse(url: str, flags: int, options: dict) -> None:
-    raise PermissionError(f"a clip may not open another file ({url})")
+def _quarter_turns(frame: av.VideoFrame) -> int:
+    """Clockwise quarter turns that show the frame upright."""
+    return round(_display(frame)[0] / 90) % 4
 
 
 def _focal_35mm(metadata: dict[str, str]) -> float | None:

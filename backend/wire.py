@@ -16,6 +16,7 @@ from blender_addon.wire.capture import (
     write_capture,
 )
 from blender_addon.wire.errors import Cancelled, KinoraError, ProtocolError, UserError
+from blender_addon.wire.folders import check_writable, staged_folder
 from blender_addon.wire.settings import ENGINES, ClassicalSettings, ClipSettings, EngineInfo, JobSettings, LensSettings
 
 __all__ = [
@@ -40,8 +41,10 @@ __all__ = [
     "Tracks",
     "UserError",
     "capture",
+    "check_writable",
     "errors",
     "read_capture",
     "settings",
+    "staged_folder",
     "write_capture",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 import pycolmap
 
 from ..wire import Capture
-from .output import Exported, exported, staged_folder
+from .output import Exported, export_folder, exported
 
 
 def export_colmap(capture: Capture, folder: Path) -> Exported:
@@ -18,7 +18,7 @@ def export_colmap(capture: Capture, folder: Path) -> Exported:
     out; a capture without tracks gives a model without points.
     """
     model = reconstruction(capture)
-    with staged_folder(folder) as staging:
+    with export_folder(folder) as staging:
         target = staging / "sparse" / "0"
         target.mkdir(parents=True)
         model.write_binary(target)

@@ -10,7 +10,7 @@ import numpy as np
 from ..wire import Capture
 from .cloud import Cloud, frame_cloud, measured, scattered_pixels
 from .gltf import GltfFile
-from .output import Exported, exported, frames_without_camera, staged_folder
+from .output import Exported, export_folder, exported, frames_without_camera
 from .trajectory import continuous_quaternions
 
 NAME = "scene.glb"
@@ -70,7 +70,7 @@ def add_scene(
 
 def export_glb(capture: Capture, folder: Path, **budget: int) -> Exported:
     """Write `scene.glb` to a new folder; `budget` is as in `add_scene`."""
-    with staged_folder(folder) as staging:
+    with export_folder(folder) as staging:
         add_scene(capture, staging, **budget)
         return exported(capture, staging, folder)
 

@@ -93,8 +93,8 @@ def to_plate(mask: np.ndarray, plate_map: PlateMap, plate_size: tuple[int, int])
     height, width = mask.shape
     x = np.floor((np.arange(plate_width) + 0.5) * plate_map.sx - plate_map.ox).astype(int)
     y = np.floor((np.arange(plate_height) + 0.5) * plate_map.sy - plate_map.oy).astype(int)
-    inside = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))
-    return mask[np.clip(y, 0, height - 1)[:, None], np.clip(x, 0, width - 1)] & inside
+    known = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))
+    return mask.take(np.clip(x, 0, width - 1), axis=1).take(np.clip(y, 0, height - 1), axis=0) & known
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..wire import Capture, UserError
-from ..wire import capture as capture_format
+from ..wire import Capture, UserError, check_writable, staged_folder
 
 
 @dataclass(frozen=True)
@@ -32,32 +29,14 @@ class Exported:
 
 
 @contextmanager
-def staged_folder(folder: Path) -> Iterator[Path]:
-    """A scratch folder that takes the name `folder` when the block ends well, and vanishes when it does not.
-
-    Raises UserError when `folder` is a file, holds something, or cannot be written.
-    """
+def export_folder(folder: Path) -> Iterator[Path]:
+    """A scratch folder that becomes `folder` when the block ends well; UserError when that holds something."""
     folder = Path(folder).absolute()
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file", "choose a new folder for the export")
+    check_writable(folder)
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"The folder {folder} is not empty", "choose a new folder for the export")
-    staging = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    try:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
+    with staged_folder(folder, "The export") as staging:
         yield staging
-        for path in staging.rglob("*"):
-            if path.is_file():
-                capture_format.fsync(path)
-        capture_format.publish_folder(staging, folder)
-    except OSError as error:
-        raise UserError(
-            f"The export could not be written to {folder} ({error.strerror or error})",
-            "choose another folder or free some space",
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def exported(capture: Capture, staging: Path, folder: Path) -> Exported:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..wire import Capture
 from .cloud import Cloud, frame_cloud
-from .output import Exported, exported, staged_folder
+from .output import Exported, export_folder, exported
 
 NAME = "frame_{:04d}.ply"
 
@@ -29,7 +29,7 @@ VERTEX = np.dtype(
 
 def export_ply(capture: Capture, folder: Path) -> Exported:
     """Write `frame_0000.ply`, ... with every pixel that has a depth; a frame without a camera has no file."""
-    with staged_folder(folder) as staging:
+    with export_folder(folder) as staging:
         for frame in np.flatnonzero(capture.has_camera):
             (staging / NAME.format(frame)).write_bytes(encode(frame_cloud(capture, frame)))
         return exported(capture, staging, folder)

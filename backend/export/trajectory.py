@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ..wire import Capture
-from .output import Exported, exported, staged_folder
+from .output import Exported, export_folder, exported
 
 TRAJECTORY_NAME = "pred_traj.txt"
 INTRINSICS_NAME = "pred_intrinsics.txt"
@@ -40,7 +40,7 @@ def add_trajectory(capture: Capture, folder: Path) -> dict[str, Any]:
 
 def export_tum(capture: Capture, folder: Path) -> Exported:
     """Write the two text files to a new folder."""
-    with staged_folder(folder) as staging:
+    with export_folder(folder) as staging:
         add_trajectory(capture, staging)
         return exported(capture, staging, folder)
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from .errors import UserError
+from .folders import check_writable, staged_folder
 
 FORMAT = "kinora-capture"
 SCHEMA = 1
@@ -55,7 +55,7 @@ class PlateMap:
 
     def to_plate(self, grid_xy: np.ndarray) -> np.ndarray:
         """(..., 2) grid pixels to plate pixels."""
-        return (np.asarray(grid_xy) + (self.ox, self.oy)) / (self.sx, self.sy)
+        return (np.asarray(grid_xy) + np.array([self.ox, self.oy])) / (self.sx, self.sy)
 
     def intrinsics_to_grid(self, plate_fxfycxcy: np.ndarray) -> np.ndarray:
         """(..., 4) intrinsics fx fy cx cy of the plate to those of the grid."""
@@ -63,7 +63,7 @@ class PlateMap:
 
     def intrinsics_to_plate(self, grid_fxfycxcy: np.ndarray) -> np.ndarray:
         """(..., 4) intrinsics fx fy cx cy of the grid to those of the plate."""
-        return (np.asarray(grid_fxfycxcy) + (0, 0, self.ox, self.oy)) / (self.sx, self.sy, self.sx, self.sy)
+        return (np.asarray(grid_fxfycxcy) + np.array([0, 0, self.ox, self.oy])) / (self.sx, self.sy, self.sx, self.sy)
 
 
 @dataclass(frozen=True)
@@ -249,10 +249,7 @@ def write_capture(
     """
     folder = Path(folder).absolute()
     check_output_folder(folder, replace=replace)
-    staging = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    try:
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
+    with staged_folder(folder, "The capture") as staging:
         info = metadata(capture)
         np.save(staging / "depth.npy", np.ascontiguousarray(capture.depth, np.float32))
         np.save(staging / "conf.npy", np.ascontiguousarray(capture.confidence, np.float16))
@@ -263,52 +260,21 @@ def write_capture(
         for add in add_files:
             info.update(add(capture, staging) or {})
         files = sorted(p for p in staging.rglob("*") if p.is_file())
-        for path in files:
-            fsync(path)
         info["files"] = {p.relative_to(staging).as_posix(): p.stat().st_size for p in files}
         text = json.dumps(info, indent=1, allow_nan=False)
         (staging / "capture.json").write_text(text, encoding="utf-8")
-        fsync(staging / "capture.json")
-        publish_folder(staging, folder)
-    except OSError as error:
-        raise UserError(
-            f"The capture could not be written to {folder} ({error.strerror or error})",
-            "choose another folder or free some space",
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return folder
 
 
 def check_output_folder(folder: Path, *, replace: bool = False) -> None:
     """Raise UserError unless a capture may appear at `folder`: call it before the work, not only after."""
     folder = Path(folder).absolute()
-    parent = next(p for p in (folder.parent, *folder.parents) if p.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise UserError(f"The output folder {folder} cannot be written", "choose another output folder")
-    if folder.is_file():
-        raise UserError(f"{folder} is a file", "choose a folder for the capture")
+    check_writable(folder)
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / "capture.json").is_file():
             raise UserError(f"The output folder {folder} is not empty", "choose a new folder for the capture")
         if not replace:
             raise UserError(f"{folder} already holds a capture", "choose another folder, or ask to replace it")
-    if folder.is_dir() and not os.access(folder, os.W_OK):
-        raise UserError(f"The output folder {folder} cannot be written", "choose another output folder")
-
-
-def publish_folder(staging: Path, folder: Path) -> None:
-    """Move a whole folder to its final name on the same disk, replacing an earlier one last of all."""
-    retired = folder.with_name(f".{folder.name}.retired-{os.getpid()}")
-    if folder.exists():
-        os.replace(folder, retired)
-    try:
-        os.replace(staging, folder)
-    except OSError:
-        if retired.exists():
-            os.replace(retired, folder)
-        raise
-    shutil.rmtree(retired, ignore_errors=True)
 
 
 def read_capture(folder: Path | str) -> Capture:
@@ -352,7 +318,16 @@ def read_capture(folder: Path | str) -> Capture:
             timings=tuple((t["stage"], t["seconds"]) for t in info["timings"]),
             folder=folder.absolute(),
         )
-    except (KeyError, TypeError, ValueError, EOFError, OSError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        EOFError,
+        OSError,
+        BadZipFile,
+    ) as error:
         raise UserError(f"The capture {folder} is damaged ({error})", "make it again") from error
 
 
@@ -370,11 +345,6 @@ def _read_tracks(path: Path) -> Tracks | None:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else -1
-
-
-def fsync(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _nan_to_none(array: np.ndarray) -> Any:

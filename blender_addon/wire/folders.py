@@ -1,0 +1,74 @@
+"""Folders that appear under their name whole or not at all: written beside it, flushed to the disk, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import UserError
+
+
+@contextmanager
+def staged_folder(folder: Path, what: str) -> Iterator[Path]:
+    """A scratch folder that takes the name `folder` when the block ends well, and vanishes when it does not.
+
+    `what` names the product in messages ("The capture"). What stands at `folder` is replaced last of all. Raises
+    UserError when the system refuses to write.
+    """
+    folder = Path(folder).absolute()
+    staging = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        yield staging
+        for path in [*staging.rglob("*"), staging]:
+            flush(path)
+        publish_folder(staging, folder)
+    except OSError as error:
+        raise UserError(
+            f"{what} could not be written to {folder} ({error.strerror or error})",
+            "choose another folder or free some space",
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise UserError unless something may appear at `folder`, whose parents need not exist yet."""
+    folder = Path(folder).absolute()
+    parent = next((p for p in folder.parents if p.exists()), None)
+    for place in (parent, folder if folder.exists() else parent):
+        if place is None or not os.access(place, os.W_OK):
+            raise UserError(f"The output folder {folder} cannot be written", "choose another output folder")
+        if not place.is_dir():
+            raise UserError(f"{place} is a file", "choose another output folder")
+
+
+def publish_folder(staging: Path, folder: Path) -> None:
+    """Move a whole folder to its final name on the same disk, replacing an earlier one last of all."""
+    retired = folder.with_name(f".{folder.name}.retired-{os.getpid()}")
+    if folder.exists():
+        os.replace(folder, retired)
+    try:
+        os.replace(staging, folder)
+    except OSError:
+        if retired.exists():
+            os.replace(retired, folder)
+        raise
+    flush(folder.parent)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    is_folder = path.is_dir()
+    if is_folder and os.name == "nt":
+        return  # Windows has no such call for folders
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

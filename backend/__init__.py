@@ -1,1 +1,3 @@
 """Kinora's backend: everything that computes, in a process of its own."""
+
+__version__ = "0.1.0"

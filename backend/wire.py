@@ -1,6 +1,6 @@
 """The one door to `blender_addon.wire`: the backend reaches what both sides share through here alone."""
 
-from blender_addon.wire import capture, errors, settings
+from blender_addon.wire import bundle, capture, connection, errors, framing, messages, paths, settings
 from blender_addon.wire.capture import (
     CONFIDENCE_CARD,
     CONFIDENCE_FILLED,
@@ -15,6 +15,7 @@ from blender_addon.wire.capture import (
     read_capture,
     write_capture,
 )
+from blender_addon.wire.connection import Connection
 from blender_addon.wire.errors import Cancelled, KinoraError, ProtocolError, UserError
 from blender_addon.wire.folders import check_writable, staged_folder
 from blender_addon.wire.settings import ENGINES, ClassicalSettings, ClipSettings, EngineInfo, JobSettings, LensSettings
@@ -29,6 +30,7 @@ __all__ = [
     "ClassicalSettings",
     "ClipInfo",
     "ClipSettings",
+    "Connection",
     "EngineInfo",
     "EngineStamp",
     "FrameReport",
@@ -40,9 +42,14 @@ __all__ = [
     "ShotReport",
     "Tracks",
     "UserError",
+    "bundle",
     "capture",
     "check_writable",
+    "connection",
     "errors",
+    "framing",
+    "messages",
+    "paths",
     "read_capture",
     "settings",
     "staged_folder",

@@ -1,0 +1,149 @@
+"""The worker: runs one job, told on standard input, and reports in JSON lines on standard output.
+
+The first line of input is the job, later ones are commands; when the input ends the parent has died, and the worker
+with it. Output of libraries goes to standard error, which is the job's log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import faulthandler
+import importlib
+import json
+import logging
+import os
+import shutil
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import IO, Any
+
+from ..run import Progress, Run
+from ..wire import Cancelled, JobSettings, UserError, bundle, messages
+
+DISK_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+class Channel:
+    """The way to the parent: a private copy of standard output, so that no library's print can spoil it."""
+
+    def __init__(self) -> None:
+        sys.stdout.flush()
+        self._file: IO[bytes] = os.fdopen(os.dup(1), "wb")
+        os.dup2(2, 1)
+        self._lock = threading.Lock()
+
+    def send(self, kind: str, **fields: Any) -> None:
+        """One message to the parent."""
+        with self._lock:
+            self._file.write(json.dumps({"t": kind, **fields}).encode() + b"\n")
+            self._file.flush()
+
+
+class ChannelHandler(logging.Handler):
+    """Sends our own log lines, and everybody's warnings, to the parent as well."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(logging.INFO)
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        ours = record.name.startswith("backend.") and record.name != "backend.run"  # stages are events already
+        if record.levelno >= logging.WARNING or ours:
+            level = "warning" if record.levelno >= logging.WARNING else "info"
+            self._channel.send("log", level=level, text=record.getMessage()[:4000])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the job that standard input tells. `--pipeline` names the module whose `reconstruct` does it."""
+    parser = argparse.ArgumentParser(prog="backend.server.worker")
+    parser.add_argument("--pipeline", default="backend.pipeline")
+    options = parser.parse_args(arguments)
+    channel = Channel()
+    faulthandler.enable()
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger().addHandler(ChannelHandler(channel))
+    spec = json.loads(sys.stdin.buffer.readline() or b"null")
+    if spec is None:
+        return 1
+    cancelled = threading.Event()
+    threading.Thread(target=_listen, args=(cancelled,), daemon=True).start()
+    channel.send("outcome", **_outcome(options.pipeline, spec, channel, cancelled))
+    return 0
+
+
+def _listen(cancelled: threading.Event) -> None:
+    for line in iter(sys.stdin.buffer.readline, b""):
+        if json.loads(line).get("cancel"):
+            cancelled.set()
+    os._exit(1)  # the parent died; nobody is left to report to
+
+
+def _outcome(pipeline: str, spec: dict[str, Any], channel: Channel, cancelled: threading.Event) -> dict[str, Any]:
+    """Do the job; how it ended, as the fields of process.Outcome."""
+    log_file = spec["log"]
+    try:
+        return {"state": "done", "files": _reconstruct(pipeline, spec, channel, cancelled)}
+    except Cancelled:
+        return {"state": "cancelled"}
+    except UserError as error:
+        traceback.print_exc()
+        return {"state": "failed", "message": error.message, "hint": error.hint}
+    except MemoryError:
+        traceback.print_exc()
+        return {"state": "failed", "message": "The backend ran out of memory", "hint": "lower the resolution"}
+    except Exception as error:
+        traceback.print_exc()
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            return {"state": "failed", "message": "The disk of the backend is full", "hint": "free some space on it"}
+        message = f"The reconstruction stopped on an error of Kinora ({type(error).__name__}: {error})"[:1000]
+        return {"state": "failed", "message": message, "hint": f"this is a bug; see the log {log_file}"}
+
+
+def _reconstruct(pipeline: str, spec: dict[str, Any], channel: Channel, cancelled: threading.Event) -> list[dict]:
+    """Run the pipeline; the capture's files with their sizes."""
+    settings = JobSettings.from_json(spec["settings"])
+    scratch = Path(spec["scratch"])
+    scratch.mkdir(parents=True, exist_ok=True)
+
+    def report(progress: Progress) -> None:
+        channel.send("progress", **vars(progress))
+
+    run = Run(report=report, is_cancelled=cancelled.is_set, work_dir=scratch)
+    source = footage_path(spec["clip"], scratch / "clip")
+    masks = footage_path(spec["masks"], scratch / "masks") if spec["masks"] else None
+    out = Path(spec["out"])
+    reconstruct = importlib.import_module(pipeline).reconstruct
+    reconstruct(source, out, settings, run, masks=masks, replace_earlier=spec["replace"])
+    files = [
+        {"name": p.relative_to(out).as_posix(), "size": p.stat().st_size} for p in sorted(out.rglob("*")) if p.is_file()
+    ]
+    odd = [f["name"] for f in files if not messages.NAME.fullmatch(f["name"])]
+    if odd:
+        raise ValueError(f"the capture holds a file that the protocol cannot name: {odd[0]}")
+    return files
+
+
+def footage_path(clip: dict[str, Any], folder: Path) -> Path:
+    """Where the footage can be read: its own path, or `folder`, into which an upload is placed under its name."""
+    if "path" in clip:
+        return Path(clip["path"])
+    upload = Path(clip["upload"])
+    folder.mkdir(parents=True)
+    if clip["kind"] != "file":
+        images = bundle.unpack(upload, folder)
+        return images[0] if clip["kind"] == "sequence" else folder
+    place = folder / clip["name"]
+    try:
+        os.link(upload, place)
+    except OSError:  # a file system without links
+        shutil.copyfile(upload, place)
+    return place
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # at once: no library's exit hook can hold up a job that has had its last word

@@ -1,0 +1,144 @@
+"""The client: submits jobs and brings back captures from one socket thread, while Blender goes on.
+
+`Client.drain` hands out what happened as events; nothing here blocks the caller or imports bpy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import uuid
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from .events import (
+    Connected,
+    Disconnected,
+    Event,
+    JobCancelled,
+    JobDone,
+    JobFailed,
+    JobLog,
+    JobProgress,
+    JobQueued,
+)
+from .job import Job, Order
+from .link import Link
+from .wire.connection import Connection
+from .wire.settings import JobSettings
+
+__all__ = [
+    "Client",
+    "Connected",
+    "Connection",
+    "Disconnected",
+    "Event",
+    "JobCancelled",
+    "JobDone",
+    "JobFailed",
+    "JobLog",
+    "JobProgress",
+    "JobQueued",
+]
+
+log = logging.getLogger(__name__)
+
+STOP_S = 3.0
+
+
+class Client:
+    """A server's client. `share_files` False sends and fetches everything through the socket."""
+
+    def __init__(self, connection: Connection, *, share_files: bool = True) -> None:
+        # Not the platform's default loop: on Windows that one cannot wait for ZeroMQ's sockets.
+        self._loop = asyncio.SelectorEventLoop()
+        self._thread = threading.Thread(target=self._run_thread, name="kinora-client", daemon=True)
+        self._events: deque[Event] = deque()
+        self._lock = threading.Lock()
+        self._jobs: dict[str, Job] = {}
+        self._strays: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._link = Link(
+            connection,
+            on_up=self._on_up,
+            on_down=lambda lost: self._emit(Disconnected(lost.reason, lost.hint)),
+            on_push=lambda push: [job.pushed(push) for job in self._jobs.values()],
+            prove_host=share_files,
+        )
+
+    def start(self) -> None:
+        """Start the socket thread, which connects by itself and again after every break."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the socket thread; jobs go on at the server. Waits a moment, never for ever."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(STOP_S)
+
+    def submit(
+        self, clip: Path, settings: JobSettings, out: Path, masks: Path | None = None, replace: bool = False
+    ) -> str:
+        """Ask for the capture of `clip` in the folder `out`; returns a ticket at once."""
+        ticket = uuid.uuid4().hex[:12]
+        known_masks = Path(masks).absolute() if masks else None
+        order = Order(Path(clip).absolute(), settings, Path(out).absolute(), known_masks, replace)
+        self._loop.call_soon_threadsafe(self._begin, ticket, order)
+        return ticket
+
+    def cancel(self, ticket: str) -> None:
+        """Stop a job; JobCancelled follows, unless it has ended meanwhile."""
+        self._loop.call_soon_threadsafe(self._cancel, ticket)
+
+    def drain(self) -> list[Event]:
+        """What happened since the last call, in order; never blocks."""
+        with self._lock:
+            events = list(self._events)
+            self._events.clear()
+        return events
+
+    # Everything below runs in the socket thread.
+
+    def _emit(self, event: Event) -> None:
+        with self._lock:
+            newest = self._events[-1] if self._events else None
+            if isinstance(event, JobProgress) and isinstance(newest, JobProgress) and newest.ticket == event.ticket:
+                self._events[-1] = event  # only the newest counts
+            else:
+                self._events.append(event)
+
+    def _run_thread(self) -> None:
+        try:
+            self._loop.run_until_complete(self._main())
+        except Exception as error:
+            log.exception("the client's thread ended")
+            self._emit(Disconnected(f"The client stopped on an error of Kinora ({error})", "restart Blender"))
+        finally:
+            self._loop.close()
+
+    async def _main(self) -> None:
+        link = asyncio.create_task(self._link.run())
+        stop = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({link, stop}, return_when=asyncio.FIRST_COMPLETED)
+        tasks = [link, stop, *self._strays, *(job.task for job in self._jobs.values())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if not link.cancelled() and link.exception() is not None:
+            raise link.exception()
+
+    def _on_up(self, hello: dict[str, Any]) -> None:
+        about = {k: hello[k] for k in ("server", "gpu", "limits", "instance")}
+        self._emit(Connected({**about, "same_host": self._link.same_host}))
+
+    def _begin(self, ticket: str, order: Order) -> None:
+        self._jobs[ticket] = job = Job(ticket, order, self._link, self._emit)
+        job.task.add_done_callback(lambda _: self._jobs.pop(ticket, None))
+
+    def _cancel(self, ticket: str) -> None:
+        if ticket in self._jobs:
+            stray = asyncio.create_task(self._jobs[ticket].cancel())
+            self._strays.add(stray)
+            stray.add_done_callback(self._strays.discard)

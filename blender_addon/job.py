@@ -1,0 +1,167 @@
+"""A job as the client sees it: from the clip to the server, through its events, to the capture in its folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .events import Event, JobCancelled, JobDone, JobFailed, JobLog, JobProgress, JobQueued
+from .link import Link, Refused
+from .transfer import fetch, in_thread, upload
+from .wire.bundle import Bundle, identify
+from .wire.capture import check_output_folder
+from .wire.errors import Cancelled, UserError
+from .wire.messages import safe_name
+from .wire.settings import JobSettings
+
+log = logging.getLogger(__name__)
+
+POLL_S = 1.0  # events are asked for at least this often; a push brings them at once
+CANCEL_S = 2.0  # after this a cancelled job is over for the user, whether the server answered or not
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the user asked for; all paths are absolute."""
+
+    clip: Path
+    settings: JobSettings
+    out: Path
+    masks: Path | None = None
+    replace: bool = False
+
+
+class Job:
+    """One order under way. `run` ends with exactly one of JobDone, JobFailed and JobCancelled."""
+
+    def __init__(self, ticket: str, order: Order, link: Link, emit: Callable[[Event], None]) -> None:
+        self.ticket = ticket
+        self.id = ""  # the server's, once it has the job
+        self._order, self._link, self._emit = order, link, emit
+        self._followed = False  # the server works on it
+        self._last = 0  # number of the newest event that was taken
+        self._moved = asyncio.Event()
+        self.task = asyncio.create_task(self._run())
+
+    async def cancel(self) -> None:
+        """Tell the server, now or when it can be reached again; for the user the job is over soon in any case."""
+        if not self._followed:
+            self.task.cancel()
+            return
+        request = asyncio.ensure_future(self._link.request("cancel", job=self.id))
+        try:
+            await asyncio.wait({self.task}, timeout=CANCEL_S)
+            self.task.cancel()
+            await request
+        except Refused as refused:
+            log.info("cancel: %s", refused.message)
+        finally:
+            request.cancel()
+
+    def pushed(self, push: dict[str, Any]) -> None:
+        """Take the newest progress, and learn by `last` whether there are events to ask for."""
+        if push["job"] != self.id or not self._followed:
+            return
+        if push["state"] == "running" and push["stage"]:
+            self._progress(push["stage"], push["stage_fraction"], push["fraction"], push.get("eta_s"))
+        if push["last"] > self._last:
+            self._moved.set()
+
+    async def _run(self) -> None:
+        try:
+            await self._submit(*await self._identify())
+            await self._follow()
+            told = lambda fraction: self._progress("Fetching the result", fraction, 1.0)  # noqa: E731
+            order = self._order
+            await fetch(self._link, self.id, order.out, order.clip, tag=self.ticket, replace=order.replace, told=told)
+            self._emit(JobDone(self.ticket, order.out))
+        except (UserError, Refused) as error:
+            self._emit(JobFailed(self.ticket, error.message, error.hint))
+        except (Cancelled, asyncio.CancelledError):
+            self._emit(JobCancelled(self.ticket))
+        except Exception as error:
+            log.exception("job %s", self.ticket)
+            message = f"The add-on stopped on an error of Kinora ({type(error).__name__}: {error})"
+            self._emit(JobFailed(self.ticket, message, "this is a bug; see Blender's console"))
+
+    def _progress(self, stage: str, stage_fraction: float, fraction: float, eta_s: float | None = None) -> None:
+        self._emit(JobProgress(self.ticket, stage, stage_fraction, fraction, eta_s))
+
+    async def _identify(self) -> tuple[Bundle, Bundle | None]:
+        order = self._order
+        await in_thread(lambda abandoned: check_output_folder(order.out, replace=order.replace))
+        clip = await in_thread(lambda abandoned: identify(order.clip, abandoned))
+        if order.masks is None:
+            return clip, None
+        masks = await in_thread(lambda abandoned: identify(order.masks, abandoned))
+        if masks.kind != "folder":
+            raise UserError(f"{order.masks} is not a folder", "choose the folder that holds the masks")
+        return clip, masks
+
+    async def _submit(self, clip: Bundle, masks: Bundle | None) -> None:
+        """Bring the job to the server: by its path where disks are shared, else by upload."""
+        await self._link.up.wait()
+        reply: dict[str, Any] | None = None
+        if self._link.same_host:
+            try:
+                reply = await self._send_order(clip, masks, by_path=True)
+            except Refused as refused:
+                # The disk looks different from there, after all, or the server was restarted.
+                if refused.code not in ("not_same_host", "no_such_file"):
+                    raise
+        if reply is None:
+            await upload(self._link, clip, lambda fraction: self._progress("Sending the clip", fraction, 0.0))
+            if masks is not None:
+                await upload(self._link, masks, lambda fraction: self._progress("Sending the masks", fraction, 0.0))
+            reply = await self._send_order(clip, masks, by_path=False)
+        self.id, self._last = reply["job"], reply["since"]
+        self._followed = True
+        self._emit(JobQueued(self.ticket, self.id, reply["position"]))
+
+    async def _send_order(self, clip: Bundle, masks: Bundle | None, by_path: bool) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "sha256": clip.sha256,
+            "kind": clip.kind,
+            "name": safe_name(clip.path.name),
+            "size": clip.size,
+            "settings": self._order.settings.to_json(),
+        }
+        if by_path:
+            fields["path"] = str(clip.path)
+        if masks is not None:
+            fields |= {"masks_sha256": masks.sha256, "masks_size": masks.size}
+            if by_path:
+                fields["masks_path"] = str(masks.path)
+        return (await self._link.request("submit", **fields))[0]
+
+    async def _follow(self) -> None:
+        """Pass on the job's events until it is done. Raises UserError when it fails and Cancelled when it is."""
+        position = None
+        while True:
+            self._moved.clear()
+            reply, _ = await self._link.request("events", job=self.id, since=self._last)
+            for event in reply["events"]:
+                self._last = event["n"]
+                self._take(event)
+                if event["kind"] == "done":
+                    self._followed = False
+                    return
+            if reply["state"] == "queued" and position not in (None, reply["position"]):
+                self._emit(JobQueued(self.ticket, self.id, reply["position"]))
+            position = reply["position"]
+            if self._last >= reply["last"]:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._moved.wait(), POLL_S)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        if event["kind"] == "log" or (event["kind"] == "queued" and event["text"]):
+            self._emit(JobLog(self.ticket, event["level"], event["text"]))
+        elif event["kind"] == "failed":
+            raise UserError(event["text"], event["hint"])
+        elif event["kind"] == "cancelled":
+            raise Cancelled("Cancelled")

@@ -1,0 +1,264 @@
+"""The link: requests and replies over one DEALER socket that is reopened whenever the server falls silent.
+
+Everything here runs in the asyncio loop of the client's one socket thread; see docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zmq
+import zmq.asyncio
+from zmq.utils.monitor import parse_monitor_message
+
+from .wire.connection import Connection
+from .wire.errors import KinoraError, ProtocolError
+from .wire.framing import FRAME_MAX, decode, encode
+from .wire.messages import PROTOCOL_OLDEST, PROTOCOL_VERSION, PUSHES, check_reply
+
+log = logging.getLogger(__name__)
+
+ANSWER_S = 2.0  # a request waits this long without hearing anything
+BULK_ANSWER_S = 30.0  # and one that moves a chunk this long: it may stand behind others on a slow line
+BULK = ("upload_chunk", "get")
+CONNECT_S = 5.0
+QUIET_S = 2.0  # a ping after this much silence
+BACK_OFF_S = (0.1, 5.0)
+PROOF_NAME = re.compile(r"nonce-[0-9a-f]{32}")
+PROOF = re.compile(r"[0-9a-f]{64}")
+
+Reply = tuple[dict[str, Any], list[bytes]]
+
+
+class Refused(KinoraError):
+    """The server answered a request with an error; `code` is one of docs/protocol.md."""
+
+    def __init__(self, code: str, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.code, self.message, self.hint = code, message, hint
+
+
+class Lost(KinoraError):
+    """The connection is gone or could not be made; `reason` and `hint` are for the user."""
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.hint = reason, hint
+
+
+@dataclass
+class _Pending:
+    parts: list[bytes]
+    reply: asyncio.Future[Reply]
+    answer_s: float
+    sent: float | None = None  # when, on the present socket
+
+
+class Link:
+    """A connection that repairs itself: requests wait through any break and are sent again (all are idempotent).
+
+    `on_up` gets the server's hello each time the link stands, `on_down` the reason when it falls, `on_push` the
+    header of every push. `prove_host` False never claims to be on the server's machine.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        on_up: Callable[[dict[str, Any]], None] = lambda hello: None,
+        on_down: Callable[[Lost], None] = lambda lost: None,
+        on_push: Callable[[dict[str, Any]], None] = lambda push: None,
+        prove_host: bool = True,
+        client: str = "kinora",
+    ) -> None:
+        self.same_host = False
+        self.up = asyncio.Event()
+        self._connection, self._client, self._prove_host = connection, client, prove_host
+        self._on_up, self._on_down, self._on_push = on_up, on_down, on_push
+        self._context = zmq.asyncio.Context()
+        self._socket: zmq.asyncio.Socket | None = None
+        self._pending: dict[int, _Pending] = {}
+        self._last_id = 0
+        self._heard = 0.0
+
+    async def request(self, kind: str, frames: Sequence[bytes] = (), /, **fields: Any) -> Reply:
+        """Header and frames of the reply, however long the connection takes. Raises Refused when it is declined."""
+        number = self._enter(kind, frames, fields)
+        try:
+            if self.up.is_set():
+                self._send(number)
+            return await self._pending[number].reply
+        finally:
+            self._pending.pop(number, None)
+
+    async def run(self) -> None:
+        """Keep the link up until cancelled."""
+        wait_s, told = BACK_OFF_S[0], ""
+        try:
+            while True:
+                lost = await self._session()
+                was_up, self.same_host = self.up.is_set(), False
+                self.up.clear()
+                if was_up or lost.reason != told:
+                    told = lost.reason
+                    self._on_down(lost)
+                wait_s = BACK_OFF_S[0] if was_up else min(wait_s * 2, BACK_OFF_S[1])
+                await asyncio.sleep(wait_s)
+        finally:
+            self.up.clear()
+            self._context.destroy(linger=0)
+
+    async def _session(self) -> Lost:
+        """One socket's life; why it ended."""
+        self._socket = socket = self._open()
+        self._heard = time.monotonic()
+        monitor = socket.get_monitor_socket()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watch(monitor))
+                tasks.create_task(self._listen(socket))
+                tasks.create_task(self._greet())
+            raise AssertionError("a session ends with Lost")
+        except* Lost as group:
+            lost = group.exceptions[0]
+        finally:
+            for pending in self._pending.values():
+                pending.sent = None
+            socket.disable_monitor()
+            monitor.close(linger=0)
+            socket.close(linger=0)
+            self._socket = None
+        assert isinstance(lost, Lost)
+        return lost
+
+    def _open(self) -> zmq.asyncio.Socket:
+        socket = self._context.socket(zmq.DEALER)
+        socket.curve_serverkey = self._connection.server_public_key.encode()
+        socket.curve_publickey = self._connection.client_public_key.encode()
+        socket.curve_secretkey = self._connection.client_secret_key.encode()
+        for option, value in (
+            (zmq.IMMEDIATE, 1),
+            (zmq.LINGER, 0),  # the default waits for ever, and Blender with it
+            (zmq.MAXMSGSIZE, FRAME_MAX + 4096),
+            (zmq.HEARTBEAT_IVL, 2000),
+            (zmq.HEARTBEAT_TIMEOUT, 10_000),
+        ):
+            socket.setsockopt(option, value)
+        socket.connect(self._connection.address)
+        return socket
+
+    async def _greet(self) -> None:
+        """Say hello, prove the host, and send what waits."""
+        mine = {"ver_min": PROTOCOL_OLDEST, "ver_max": PROTOCOL_VERSION, "client": self._client, "caps": []}
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                hello = await self._ask("hello", **mine)
+                proof = _proof(hello.get("proof", "")) if self._prove_host else None
+                if proof is not None:
+                    self.same_host = (await self._ask("prove", nonce=proof))["same_host"]
+        except TimeoutError as error:
+            raise Lost(f"The backend at {self._connection.address} does not answer", "restart it") from error
+        except Refused as refused:
+            raise Lost(refused.message, refused.hint) from refused
+        self.up.set()
+        self._on_up(hello)
+        for number in list(self._pending):
+            self._send(number)
+
+    async def _ask(self, kind: str, /, **fields: Any) -> dict[str, Any]:
+        """A request that belongs to this socket alone."""
+        number = self._enter(kind, (), fields)
+        try:
+            self._send(number)
+            return (await self._pending[number].reply)[0]
+        finally:
+            del self._pending[number]
+
+    async def _listen(self, socket: zmq.asyncio.Socket) -> None:
+        """Take in replies and pushes; Lost on silence."""
+        while True:
+            if await socket.poll(250):
+                self._take(await socket.recv_multipart())
+            now = time.monotonic()
+            waiting = [p for p in self._pending.values() if p.sent is not None]
+            for p in waiting:
+                # Any traffic counts as alive, but not for ever: a reply may have been dropped.
+                if now - max(p.sent, self._heard) > p.answer_s or now - p.sent > 10 * p.answer_s:
+                    raise Lost("The backend does not answer", "it may be busy or stopped; trying again")
+            if not waiting and now - self._heard > QUIET_S and self.up.is_set():
+                number = self._enter("ping", (), {})
+                self._pending[number].reply.add_done_callback(lambda _, n=number: self._pending.pop(n, None))
+                self._send(number)
+
+    def _take(self, parts: list[bytes]) -> None:
+        self._heard = time.monotonic()
+        try:
+            header, frames = decode(parts)
+            kind = check_reply(header, frames)
+        except ProtocolError as error:
+            raise Lost(f"The backend sent what this add-on does not understand ({error})", "update both") from error
+        if kind in PUSHES:
+            self._on_push(header)
+            return
+        pending = self._pending.get(header["id"])
+        if pending is None or pending.reply.done():
+            return  # the answer to a request that was sent twice, or given up
+        if kind == "error":
+            pending.reply.set_exception(Refused(header["code"], header["message"], header["hint"]))
+        else:
+            pending.reply.set_result((header, frames))
+
+    async def _watch(self, monitor: zmq.asyncio.Socket) -> None:
+        """Lost, with its reason, when the socket's monitor tells of a failure."""
+        where, known = self._connection.address, False
+        while True:
+            event = parse_monitor_message(await monitor.recv_multipart())["event"]
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                known = True
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                raise Lost(
+                    f"The backend at {where} does not know this computer's key",
+                    "add the client's public key to the backend's authorized_keys, or choose its connection file again",
+                )
+            elif event in (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL):
+                raise Lost(
+                    f"The server at {where} is not the one of this connection file",
+                    "choose the connection file of the backend that runs there",
+                )
+            elif event == zmq.EVENT_DISCONNECTED and known:
+                raise Lost("The connection to the backend broke", "trying again")
+            elif event == zmq.EVENT_DISCONNECTED:
+                raise Lost(f"What answers at {where} is not a Kinora backend", "check the address and the port")
+            elif event in (zmq.EVENT_CLOSED, zmq.EVENT_CONNECT_RETRIED):
+                raise Lost(f"No backend answers at {where}", "start it, or check the address")
+
+    def _enter(self, kind: str, frames: Sequence[bytes], fields: dict[str, Any]) -> int:
+        self._last_id += 1
+        parts = encode({"t": kind, "id": self._last_id, **fields}, frames)
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._pending[self._last_id] = _Pending(parts, reply, BULK_ANSWER_S if kind in BULK else ANSWER_S)
+        return self._last_id
+
+    def _send(self, number: int) -> None:
+        if self._socket is not None:
+            self._pending[number].sent = time.monotonic()
+            self._socket.send_multipart(self._pending[number].parts, copy=False)
+
+
+def _proof(path: str) -> str | None:
+    """The nonce in the server's proof file, when this machine has that file; of no other file is anything told."""
+    if not PROOF_NAME.fullmatch(Path(path).name):
+        return None
+    try:
+        with open(path, encoding="ascii") as file:
+            nonce = file.read(65)
+    except (OSError, ValueError):
+        return None
+    return nonce if PROOF.fullmatch(nonce) else None

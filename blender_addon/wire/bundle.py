@@ -1,0 +1,117 @@
+"""Footage as the wire sees it: one stream of bytes with a SHA-256; image folders become a deterministic tar."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from .errors import Cancelled, UserError
+
+#: Files of an image folder that travel; everything else in it is left alone.
+IMAGE_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".exr", ".hdr", ".webp", ".bmp", ".dpx", ".tga", ".jp2")
+)
+MOST_IMAGES = 20_000
+BLOCK = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A clip or a folder of masks by content: `kind` is 'file', 'folder' or 'sequence' (one image stands for all)."""
+
+    path: Path
+    kind: str
+    sha256: str
+    size: int
+
+
+def identify(path: Path, abandoned: Callable[[], bool] = lambda: False) -> Bundle:
+    """What is at `path`, hashed. Raises UserError when nothing usable is, Cancelled when `abandoned` says so."""
+    path = Path(path).absolute()
+    if not path.exists():
+        raise UserError(f"There is no file {path}", "check the path of the clip")
+    kind = "folder" if path.is_dir() else "sequence" if path.suffix.lower() in IMAGE_SUFFIXES else "file"
+    sink = _Hash(abandoned)
+    try:
+        if kind == "file":
+            with open(path, "rb") as file:
+                for block in iter(lambda: file.read(BLOCK), b""):
+                    sink.write(block)
+        else:
+            pack(path, sink)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error})", "check the file") from error
+    if sink.size == 0:
+        raise UserError(f"{path.name} is empty", "copy the clip again")
+    return Bundle(path, kind, sink.hash.hexdigest(), sink.size)
+
+
+def images_of(path: Path) -> list[Path]:
+    """The images of a folder, or of the numbered sequence that the image `path` is part of, by name."""
+    if path.is_dir():
+        found = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    else:
+        numbered = re.fullmatch(r"(.*?)(\d+)(\.[^.]+)", path.name)
+        if numbered is None:
+            return [path]
+        head, _, tail = numbered.groups()
+        pattern = re.compile(re.escape(head) + r"\d+" + re.escape(tail))
+        found = [p for p in path.parent.iterdir() if pattern.fullmatch(p.name)]
+    found = sorted(p for p in found if p.is_file())
+    if not found:
+        raise UserError(f"There are no images in {path}", "choose a folder of images, or a video")
+    if len(found) > MOST_IMAGES:
+        raise UserError(f"{path} holds more than {MOST_IMAGES} images", "choose a folder with one shot")
+    return found
+
+
+def pack(path: Path, file: IO[bytes]) -> None:
+    """Write the images at `path` to `file` as a tar that depends on their names and contents alone."""
+    with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+        for image in images_of(path):
+            entry = tarfile.TarInfo(image.name)
+            entry.size = image.stat().st_size
+            with open(image, "rb") as content:
+                tar.addfile(entry, content)
+
+
+def unpack(archive: Path, folder: Path) -> list[Path]:
+    """Extract what `pack` made into `folder`; its files by name. Raises UserError on any other content."""
+    try:
+        with tarfile.open(archive, mode="r:") as tar:
+            members = list(_plain_members(tar))
+            folder.mkdir(parents=True, exist_ok=True)
+            tar.extractall(folder, members, filter="data")
+    except (tarfile.TarError, EOFError) as error:
+        raise UserError(f"The uploaded images cannot be unpacked ({error})", "send them again") from error
+    return sorted(folder / m.name for m in members)
+
+
+def _plain_members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    for count, member in enumerate(tar):
+        name = member.name
+        if not member.isreg() or "/" in name or "\\" in name or name.startswith(".") or count >= MOST_IMAGES:
+            raise tarfile.TarError(f"{name[:80]!r} is not a plain image of a folder")
+        yield member
+
+
+class _Hash(io.RawIOBase):
+    """A file that keeps only the hash and the length of what is written to it."""
+
+    def __init__(self, abandoned: Callable[[], bool]) -> None:
+        self.hash = hashlib.sha256()
+        self.size = 0
+        self._abandoned = abandoned
+
+    def write(self, block: bytes) -> int:  # type: ignore[override]
+        if self._abandoned():
+            raise Cancelled("Cancelled")
+        self.hash.update(block)
+        self.size += len(block)
+        return len(block)

@@ -1,0 +1,57 @@
+"""Framing: one message is `[b"4DR1"][JSON header][at most six binary frames]`; see docs/protocol.md."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from .errors import ProtocolError
+
+MAGIC = b"4DR1"
+HEADER_MAX = 64 * 1024
+FRAMES_MAX = 6
+FRAME_MAX = 4 * 1024 * 1024
+
+#: Bulk data moves in pieces of this size, at most CREDIT of them asked for and not yet answered.
+CHUNK = 1024 * 1024
+CREDIT = 8
+
+
+def encode(header: dict[str, Any], frames: Sequence[bytes] = ()) -> list[bytes]:
+    """The parts of a multipart message. Raises ValueError when we ourselves exceed the protocol's limits."""
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+    if len(text) > HEADER_MAX or len(frames) > FRAMES_MAX or any(len(f) > FRAME_MAX for f in frames):
+        raise ValueError(f"message '{header.get('t')}' exceeds the limits of the protocol")
+    return [MAGIC, text, *frames]
+
+
+def decode(parts: Sequence[bytes]) -> tuple[dict[str, Any], list[bytes]]:
+    """Header and binary frames of a received message. Raises ProtocolError on anything that is not one."""
+    if len(parts) < 2 or bytes(parts[0]) != MAGIC:
+        raise ProtocolError("not a message of this protocol", "bad_magic")
+    if len(parts) > 2 + FRAMES_MAX:
+        raise ProtocolError(f"{len(parts) - 2} binary frames, at most {FRAMES_MAX} are allowed")
+    if len(parts[1]) > HEADER_MAX:
+        raise ProtocolError(f"header of {len(parts[1])} bytes, at most {HEADER_MAX} are allowed")
+    if any(len(p) > FRAME_MAX for p in parts[2:]):
+        raise ProtocolError(f"a binary frame is longer than {FRAME_MAX} bytes")
+    try:
+        header = json.loads(bytes(parts[1]).decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise ProtocolError("the header is not JSON of this protocol") from error
+    if not isinstance(header, dict):
+        raise ProtocolError("the header is not a JSON object")
+    return header, [bytes(p) for p in parts[2:]]
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is not a number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not finite")
+    return value

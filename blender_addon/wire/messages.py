@@ -1,0 +1,222 @@
+"""Messages: what each request, reply and push may hold, as one table that both sides check by; see docs/protocol.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .errors import ProtocolError
+from .framing import CHUNK
+
+PROTOCOL_VERSION = 1  # newest spoken
+PROTOCOL_OLDEST = 1  # oldest still spoken
+UPLOAD_MAX = 16 * 1024**3
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+JOB = re.compile(r"[0-9a-f]{32}")
+
+STATES = ("queued", "running", "done", "failed", "cancelled")
+ENDED = ("done", "failed", "cancelled")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a field may hold: a test of its value, and that in words."""
+
+    allows: Callable[[Any], bool]
+    words: str
+    required: bool = True
+
+
+def optional(kind: Kind) -> Kind:
+    """The same kind in a field that may be absent."""
+    return replace(kind, required=False)
+
+
+def integer(low: int, high: int) -> Kind:
+    return Kind(lambda v: type(v) is int and low <= v <= high, f"an integer from {low} to {high}")
+
+
+def number(low: float, high: float) -> Kind:
+    return Kind(lambda v: type(v) in (int, float) and low <= v <= high, f"a number from {low} to {high}")
+
+
+def text(most: int) -> Kind:
+    return Kind(lambda v: isinstance(v, str) and len(v) <= most and "\0" not in v, f"text of at most {most} characters")
+
+
+def matching(pattern: re.Pattern[str], words: str) -> Kind:
+    return Kind(lambda v: isinstance(v, str) and pattern.fullmatch(v) is not None, words)
+
+
+def choice(*values: str) -> Kind:
+    return Kind(lambda v: isinstance(v, str) and v in values, "one of " + ", ".join(values))
+
+
+def many(kind: Kind, most: int) -> Kind:
+    return Kind(
+        lambda v: isinstance(v, list) and len(v) <= most and all(map(kind.allows, v)),
+        f"a list of at most {most}, each {kind.words}",
+    )
+
+
+def record(**fields: Kind) -> Kind:
+    return Kind(lambda v: isinstance(v, dict) and not _fault(v, fields), "a table of " + ", ".join(fields))
+
+
+FLAG = Kind(lambda v: type(v) is bool, "true or false")
+TABLE = Kind(lambda v: isinstance(v, dict), "a table")
+JOB_ID = matching(JOB, "a job id")
+HASH = matching(SHA256, "a SHA-256 in lower-case hex")
+FILE_NAME = matching(NAME, "a file name without folders")
+COUNT = integer(0, 2**31)
+SIZE = integer(0, 2**53)
+STATE = choice(*STATES)
+FRACTION = number(0, 1)
+SECONDS = number(0, 1e10)
+VERSION = integer(1, 999)
+STATUS = {
+    "job": JOB_ID,
+    "state": STATE,
+    "position": COUNT,  # jobs before this one in the queue; 0 when it is not queued
+    "stage": text(200),
+    "stage_fraction": FRACTION,
+    "fraction": FRACTION,
+    "eta_s": optional(SECONDS),  # absent: not known
+    "last": COUNT,  # number of the job's newest event
+}
+
+REQUESTS: dict[str, dict[str, Kind]] = {
+    "hello": {"ver_min": VERSION, "ver_max": VERSION, "client": text(200), "caps": many(text(40), 32)},
+    "prove": {"nonce": HASH},
+    "ping": {},
+    "upload_open": {"sha256": HASH, "size": integer(1, UPLOAD_MAX)},
+    "upload_chunk": {"sha256": HASH, "off": SIZE, "crc": integer(0, 2**32 - 1)},
+    "submit": {
+        "sha256": HASH,
+        "kind": choice("file", "folder", "sequence"),
+        "name": FILE_NAME,
+        "path": optional(text(4096)),  # absent: uploaded before
+        "size": SIZE,
+        "masks_sha256": optional(HASH),
+        "masks_path": optional(text(4096)),
+        "masks_size": optional(SIZE),
+        "settings": TABLE,
+    },
+    "status": {"job": JOB_ID},
+    "events": {"job": JOB_ID, "since": COUNT},
+    "list": {"first": COUNT},
+    "result_index": {"job": JOB_ID, "first": COUNT},
+    "get": {"job": JOB_ID, "name": FILE_NAME, "off": SIZE, "n": integer(1, CHUNK)},
+    "cancel": {"job": JOB_ID},
+    "delete": {"job": JOB_ID},
+    "shutdown": {"how": choice("drain", "now")},
+}
+
+REPLIES: dict[str, dict[str, Kind]] = {
+    "hello": {
+        "ver": VERSION,
+        "server": text(200),
+        "gpu": text(200),
+        "limits": record(upload=SIZE, queued=COUNT),
+        "instance": matching(JOB, "an instance id"),
+        "proof": optional(text(4096)),
+    },
+    "prove": {"same_host": FLAG},
+    "ping": {},
+    "upload_open": {"have": SIZE},
+    "upload_chunk": {"have": SIZE},
+    "submit": {"job": JOB_ID, "existed": FLAG, "state": STATE, "position": COUNT, "since": COUNT},
+    "status": STATUS,
+    "events": {
+        "events": many(
+            record(n=COUNT, at=SECONDS, kind=text(40), level=text(20), text=text(4000), hint=text(2000)), 1000
+        ),
+        "last": COUNT,
+        "state": STATE,
+        "position": COUNT,
+    },
+    "list": {
+        "jobs": many(record(job=JOB_ID, state=STATE, created=SECONDS, name=text(200), engine=text(64)), 1000),
+        "total": COUNT,
+    },
+    "result_index": {
+        "files": many(record(name=FILE_NAME, size=SIZE), 1000),
+        "total": COUNT,
+        "path": optional(text(4096)),
+    },
+    "get": {"off": SIZE, "size": SIZE, "crc": integer(0, 2**32 - 1)},
+    "cancel": {"state": STATE},
+    "delete": {},
+    "shutdown": {},
+    "error": {"code": text(40), "message": text(4000), "hint": text(2000)},
+}
+
+#: Sent by the server unasked, newest value only, and may be lost.
+PUSHES: dict[str, dict[str, Kind]] = {"progress": STATUS}
+
+#: How many binary frames come with a message; all others have none.
+BINARY_REQUESTS = {"upload_chunk": 1}
+BINARY_REPLIES = {"get": 1}
+
+ID = integer(0, 2**53)
+
+
+def check_request(header: dict[str, Any], frames: list[bytes]) -> str:
+    """The type of a request that is whole and well formed. Raises ProtocolError otherwise."""
+    return _check(header, frames, REQUESTS, BINARY_REQUESTS, with_id=True)
+
+
+def check_reply(header: dict[str, Any], frames: list[bytes]) -> str:
+    """The type of a reply or a push that is whole and well formed. Raises ProtocolError otherwise."""
+    if header.get("t") in PUSHES:
+        return _check(header, frames, PUSHES, {}, with_id=False)
+    return _check(header, frames, REPLIES, BINARY_REPLIES, with_id=True)
+
+
+def safe_name(name: str) -> str:
+    """A file name that the protocol allows, with the same suffix: what it does not allow becomes '_'."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", name) or "_"
+    name = name if NAME.match(name) else "_" + name
+    stem, dot, suffix = name.rpartition(".")
+    if not dot or len(suffix) > 16:
+        return name[:64]
+    return stem[: 63 - len(suffix)] + "." + suffix
+
+
+def _check(
+    header: dict[str, Any],
+    frames: list[bytes],
+    table: Mapping[str, dict[str, Kind]],
+    binary: Mapping[str, int],
+    with_id: bool,
+) -> str:
+    kind = header.get("t")
+    if not isinstance(kind, str) or kind not in table:
+        raise ProtocolError("unknown type of message", "unknown_type")
+    if with_id and not ID.allows(header.get("id")):
+        raise ProtocolError(f"{kind}: id must be {ID.words}")
+    fields = {k: v for k, v in header.items() if k != "t" and not (with_id and k == "id")}
+    fault = _fault(fields, table[kind])
+    if fault:
+        raise ProtocolError(f"{kind}: {fault}")
+    if len(frames) != binary.get(kind, 0):
+        raise ProtocolError(f"{kind}: {len(frames)} binary frames, expected {binary.get(kind, 0)}")
+    return kind
+
+
+def _fault(values: Mapping[str, Any], fields: Mapping[str, Kind]) -> str:
+    """What is wrong with `values` by the table `fields`, in words; empty when nothing is."""
+    for name in values:
+        if name not in fields:
+            return f"unknown field '{name[:64]}'"
+    for name, kind in fields.items():
+        if name not in values:
+            if kind.required:
+                return f"{name} is missing"
+        elif not kind.allows(values[name]):
+            return f"{name} must be {kind.words}"
+    return ""

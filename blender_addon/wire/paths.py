@@ -1,0 +1,70 @@
+"""Where Kinora keeps its data on this machine: one folder for each user, the same for the add-on and the backend."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def home() -> Path:
+    """The data folder: KINORA_HOME when set, else the platform's place for a user's application data."""
+    chosen = os.environ.get("KINORA_HOME")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "Kinora"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "Kinora"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "kinora"
+
+
+def connection_file(root: Path | None = None) -> Path:
+    """Written by a running server: its address and the keys of a client on this machine."""
+    return (root or home()) / "connection.json"
+
+
+def server_keys(root: Path | None = None) -> Path:
+    """The server's key pair and that of the clients on this machine; kept across restarts."""
+    return (root or home()) / "keys.json"
+
+
+def authorized_keys(root: Path | None = None) -> Path:
+    """Public keys of clients on other machines that may connect, one a line, '#' starts a comment."""
+    return (root or home()) / "authorized_keys"
+
+
+def jobs_database(root: Path | None = None) -> Path:
+    """The server's jobs; whoever has it open is the running server."""
+    return (root or home()) / "jobs.db"
+
+
+def jobs_folder(root: Path | None = None) -> Path:
+    """One folder for each job: its log, and the capture when it is done."""
+    return (root or home()) / "jobs"
+
+
+def uploads_folder(root: Path | None = None) -> Path:
+    """Footage that clients on other machines sent, named by its SHA-256."""
+    return (root or home()) / "uploads"
+
+
+def proofs_folder(root: Path | None = None) -> Path:
+    """Files with nonces by which a client proves that it sees the server's disk."""
+    return (root or home()) / "proofs"
+
+
+def logs_folder(root: Path | None = None) -> Path:
+    """Logs of the server and of the command line."""
+    return (root or home()) / "logs"
+
+
+def backend_pointer(root: Path | None = None) -> Path:
+    """`{"python": ..., "repo": ...}`: which interpreter runs the backend, and in which checkout."""
+    return (root or home()) / "backend.json"
+
+
+def make_private(folder: Path) -> Path:
+    """The folder, made if need be, that only its owner can look into."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder

@@ -1,0 +1,110 @@
+"""A pipeline for tests of the server: what it does stands in the first line of the "clip", a text file.
+
+It runs in the real worker process and writes real captures of a small synthetic world.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from backend.run import Run
+from backend.wire import JobSettings, UserError, write_capture
+
+from .worlds import as_capture, room
+
+log = logging.getLogger("backend.pipeline_for_tests")
+
+
+def reconstruct(
+    source: Path,
+    out: Path,
+    settings: JobSettings,
+    run: Run,
+    *,
+    masks: Path | None = None,
+    replace_earlier: bool = False,
+) -> Path:
+    """A capture of the synthetic room, or the trouble that the clip asks for."""
+    files = sorted(source.iterdir()) if source.is_dir() else [source]
+    words = files[0].read_text(encoding="utf-8").split()
+    run.plan = [("Looking", 0.5), ("Writing the capture", 0.5)]
+    with run.stage("Looking"):
+        log.info("looking at %d files, %d masks", len(files), len(list(masks.iterdir())) if masks else 0)
+        getattr(_Deeds, words[0])(run, out, *words[1:])
+    with run.stage("Writing the capture"):
+        capture = as_capture(room(frames=2, width=32, height=24))
+        capture = replace(capture, clip=replace(capture.clip, source=str(source)), settings=settings.to_json())
+        return write_capture(capture, out, [_ballast], replace=replace_earlier)
+
+
+def _ballast(capture, folder: Path) -> None:
+    """A file of more than two chunks, so that fetching has something to do."""
+    np.save(folder / "ballast.npy", np.random.default_rng(0).integers(0, 255, 2_500_000, dtype=np.uint8))
+
+
+class _Deeds:
+    """What a clip can ask for."""
+
+    @staticmethod
+    def work(run: Run, out: Path) -> None:
+        for _ in run.steps(3):
+            pass
+
+    @staticmethod
+    def slow(run: Run, out: Path) -> None:
+        """Works for a minute, looking for a cancellation at each step; leaves files in every place it may."""
+        (run.work_dir / "store.npy").write_bytes(b"x" * 1000)
+        for _ in run.steps(600):
+            time.sleep(0.1)
+
+    @staticmethod
+    def deaf(run: Run, out: Path) -> None:
+        """Works for a minute inside what cannot be interrupted, half a capture written beside its final place."""
+        staging = out.with_name(f".{out.name}.partial-{os.getpid()}")
+        staging.mkdir(parents=True)
+        (staging / "depth.npy").write_bytes(b"x" * 1000)
+        (run.work_dir / "store.npy").write_bytes(b"x" * 1000)
+        ctypes.PyDLL(None).sleep(60)  # PyDLL keeps the interpreter's lock: no thread of the worker runs either
+
+    @staticmethod
+    def refuse(run: Run, out: Path) -> None:
+        raise UserError("The camera never moves", "choose another shot")
+
+    @staticmethod
+    def bug(run: Run, out: Path) -> None:
+        raise ZeroDivisionError("a mistake of ours")
+
+    @staticmethod
+    def die(run: Run, out: Path) -> None:
+        (run.work_dir / "store.npy").write_bytes(b"x" * 1000)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @staticmethod
+    def segfault(run: Run, out: Path) -> None:
+        ctypes.string_at(0)
+
+    @staticmethod
+    def exit(run: Run, out: Path) -> None:
+        os._exit(7)
+
+    @staticmethod
+    def shout(run: Run, out: Path) -> None:
+        """Prints on standard output as libraries do, and writes to file descriptor 1 as C libraries do."""
+        print("{not json")
+        os.write(1, b"more noise\n")
+
+    @staticmethod
+    def small_disk(run: Run, out: Path) -> None:
+        """Files may grow to 100 kB only: what a full disk looks like from here on."""
+        import resource
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

@@ -86,8 +86,10 @@ def _frames_of(packet: av.Packet | None, damage: Damage, stream: av.VideoStream 
 def is_cut(container: av.container.InputContainer, stream: av.VideoStream, path: Path, end_s: float) -> bool:
     """Whether the container says that pictures follow after the file's last byte, or well after `end_s`.
 
-    mp4, mov and avi list where each picture lies; Matroska states how long each stream is.
+    mp4, mov and avi list where each picture lies, avi also how many there are; Matroska states how long a stream is.
     """
+    if container.format.name == "avi" and stream.frames > len(stream.index_entries):
+        return True
     if max((entry.pos + entry.size for entry in stream.index_entries), default=0) > path.stat().st_size:
         return True
     declared = stream.metadata.get("DURATION", "")  # Matroska, 'HH:MM:SS.nnnnnnnnn'

@@ -75,10 +75,10 @@ class ImageFootage(Footage):
 
     @classmethod
     def _of(cls, folder: Path, images: list[Path]) -> ImageFootage:
+        images = sorted(images, key=lambda p: _natural(p.name))
         suffix = images[0].suffix.lower()
         if suffix in UNREAD:
             raise UserError(f"{suffix[1:].upper()} images such as {images[0].name} cannot be read", CONVERT_HINT)
-        images = sorted(images, key=lambda p: _natural(p.name))
         footage = cls(folder, frame_estimate=len(images), codec=KINDS[suffix])
         footage.image_names = tuple(p.name for p in images)
         footage.focal_35mm, footage.rotation = _exif(images[0])
@@ -125,9 +125,9 @@ class ImageFootage(Footage):
             return positions
         if missing:
             gap = next(i for i, (a, b) in enumerate(pairwise(numbers)) if b - a > 1)
+            count = "1 image is" if missing == 1 else f"{missing} images are"
             self.warnings.append(
-                f"{missing} images are missing from the sequence, the first after {self.image_names[gap]}; "
-                "the others keep their times"
+                f"{count} missing from the sequence, the first after {self.image_names[gap]}; the others keep their times"
             )
         return numbers
 

@@ -1,4 +1,4 @@
-"""How fast a capture is imported into Blender and played: `python benchmarks/blender_import.py [--frames 65] [--runs 3]`.
+"""How fast a capture is imported into Blender and played: `python benchmarks/blender_import.py --help`.
 
 Run it in the Python of the Blender to measure (the `bpy` wheel, or `blender -b --python-exit-code 1 -P FILE --`). The
 capture is synthetic: 65 frames of 512 x 288 pixels, every one of them a coloured point. Frame change is

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import bpy
-import numpy as np
 from mathutils import Matrix
 
 from ..wire.capture import Capture, read_capture, read_metadata
@@ -17,11 +16,11 @@ from . import nodes
 from .camera import camera_agreement, make_camera, plate_framing, scene_framing
 from .compositor import elements_group, show_group
 from .conventions import BlenderLens, blender_fps, clip_frames
+from .fusion import merge_static
 from .images import Timing, load_pictures, show_behind_camera
 from .materials import point_material
 from .options import ImportOptions
 from .orient import as_shot, find_orientation
-from .fusion import merge_static
 from .points import CloudFactory, carrier_cloud, frame_clouds, static_cloud
 from .report import ImportReport, capture_notes
 

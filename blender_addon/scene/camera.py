@@ -101,8 +101,8 @@ def camera_agreement(camera: bpy.types.Object, framing: Framing, capture: Captur
     """Largest distance in plate pixels between where Blender's camera and the capture's own see the same points.
 
     At every frame with a camera, a grid of pixels that reaches into the plate's corners, at near and far depth, goes
-    through the capture's pinhole into the world and through Blender's evaluated camera and the render settings `framing`
-    back. The artist's scene is not evaluated for it.
+    through the capture's pinhole into the world and comes back through Blender's evaluated camera and the render
+    settings `framing`. The artist's scene is not evaluated for it.
     """
     width, height = capture.clip.plate_size
     u, v = np.meshgrid(np.linspace(0, width, 9), np.linspace(0, height, 9))

@@ -33,28 +33,26 @@ def merge_static(capture: Capture, progress: Callable[[float], None] = lambda fr
             new_guessed &= ~_covered(capture, frame, guessed)
         for new, points in ((new_sure, sure), (new_guessed, guessed)):
             if new.any():
-                points.append(unproject(capture, frame, new))
+                points.append(np.ascontiguousarray(unproject(capture, frame, new).T))
         chosen[frame] = new_sure | new_guessed
     return chosen
 
 
 def _covered(capture: Capture, frame: int, clouds: list[np.ndarray]) -> np.ndarray:
-    """(H, W) bool: pixels of a frame that one of the points shows already."""
+    """(H, W) bool: pixels of a frame that one of the (3, N) points shows already."""
     width, height = capture.processed_size
-    depth = capture.depth[frame]
-    camera_from_world = np.linalg.inv(capture.world_from_camera[frame]).astype(np.float32)
-    fx, fy, cx, cy = capture.intrinsics[frame].astype(np.float32)
+    depth = np.asarray(capture.depth[frame])
+    fx, fy, cx, cy = capture.intrinsics[frame]
+    camera_from_world = np.linalg.inv(capture.world_from_camera[frame])[:3]
+    pixel_from_world = (np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]) @ camera_from_world).astype(np.float32)
     hit = np.zeros((height + 2, width + 2), bool)
     for points in clouds:
-        p = points @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
-        p = p[p[:, 2] > 1e-6]
-        x, y, z = p[:, 0] / p[:, 2] * fx + cx, p[:, 1] / p[:, 2] * fy + cy, p[:, 2]
-        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        column, row, z = x[inside].astype(int), y[inside].astype(int), z[inside]
+        x, y, z = (a * points[0] + b * points[1] + c * points[2] + d for a, b, c, d in pixel_from_world)
+        inside = (z > 1e-6) & (x >= 0) & (x < width * z) & (y >= 0) & (y < height * z)
+        x, y, z = x[inside], y[inside], z[inside]
+        column = np.minimum((x / z).astype(np.int32), width - 1)
+        row = np.minimum((y / z).astype(np.int32), height - 1)
         same = np.abs(z - depth[row, column]) < _SAME_DEPTH * z
         hit[row[same] + 1, column[same] + 1] = True
-    near = hit[1:-1, 1:-1].copy()
-    for dy in (0, 1, 2):
-        for dx in (0, 1, 2):
-            near |= hit[dy : dy + height, dx : dx + width]
-    return near
+    across = hit[:, :-2] | hit[:, 1:-1] | hit[:, 2:]
+    return across[:-2] | across[1:-1] | across[2:]

@@ -96,7 +96,7 @@ def load_pictures(name: str, capture: Capture, info: dict[str, Any], timing: Tim
 def time_sequence(
     user: Any, timing: Timing, owner: bpy.types.ID, data_path: str, action: bpy.types.Action | None
 ) -> None:
-    """Make an image user (or compositor node) show file i of a sequence at the scene frame of frame i, held till the next.
+    """Make an image user (or compositor node) show file i of a sequence from the scene frame of frame i on.
 
     Where frames of the plate were skipped the offset is keyed in `action`, under `data_path` of `owner`.
     """

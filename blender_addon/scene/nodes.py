@@ -21,7 +21,7 @@ OUTSIDE = ("Hold", "Loop", "Hide")
 # Attributes of the carrier, whose points are the T cameras of the capture, and of every cloud.
 CLIP_FRAME = "clip_frame"
 PIXEL_ANGLE = "pixel_angle"
-COLOR, CONFIDENCE, DYNAMIC = "color", "confidence", "dynamic"
+COLOR, CONFIDENCE, DYNAMIC = "Color", "confidence", "dynamic"  # Cycles takes "color" for a volume's: black
 
 
 class Graph:

@@ -39,12 +39,13 @@ def staged_folder(folder: Path, what: str) -> Iterator[Path]:
 def check_writable(folder: Path) -> None:
     """Raise UserError unless something may appear at `folder`, whose parents need not exist yet."""
     folder = Path(folder).absolute()
-    parent = next((p for p in folder.parents if p.exists()), None)
-    for place in (parent, folder if folder.exists() else parent):
-        if place is None or not os.access(place, os.W_OK):
-            raise UserError(f"The output folder {folder} cannot be written", "choose another output folder")
-        if not place.is_dir():
+    # os.path answers False where pathlib raises PermissionError.
+    parent = next((p for p in folder.parents if os.path.exists(p)), None)
+    for place in (parent, folder if os.path.exists(folder) else parent):
+        if place is not None and not os.path.isdir(place):
             raise UserError(f"{place} is a file", "choose another output folder")
+        if place is None or not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+            raise UserError(f"The output folder {folder} cannot be written", "choose another output folder")
 
 
 def publish_folder(staging: Path, folder: Path) -> None:

@@ -17,7 +17,7 @@ from blender_addon.wire.capture import (
 )
 from blender_addon.wire.connection import Connection
 from blender_addon.wire.errors import Cancelled, KinoraError, ProtocolError, UserError
-from blender_addon.wire.folders import check_writable, staged_folder
+from blender_addon.wire.folders import check_writable, names_in, staged_folder
 from blender_addon.wire.settings import ENGINES, ClassicalSettings, ClipSettings, EngineInfo, JobSettings, LensSettings
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "errors",
     "framing",
     "messages",
+    "names_in",
     "paths",
     "read_capture",
     "settings",

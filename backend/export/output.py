@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..wire import Capture, UserError, check_writable, staged_folder
+from ..wire import Capture, UserError, check_writable, names_in, staged_folder
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def export_folder(folder: Path) -> Iterator[Path]:
     """A scratch folder that becomes `folder` when the block ends well; UserError when that holds something."""
     folder = Path(folder).absolute()
     check_writable(folder)
-    if folder.is_dir() and any(folder.iterdir()):
+    if names_in(folder):
         raise UserError(f"The folder {folder} is not empty", "choose a new folder for the export")
     with staged_folder(folder, "The export") as staging:
         yield staging

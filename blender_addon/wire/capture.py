@@ -18,7 +18,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from .errors import UserError
-from .folders import check_writable, staged_folder
+from .folders import check_writable, names_in, staged_folder
 
 FORMAT = "kinora-capture"
 SCHEMA = 1
@@ -270,8 +270,9 @@ def check_output_folder(folder: Path, *, replace: bool = False) -> None:
     """Raise UserError unless a capture may appear at `folder`: call it before the work, not only after."""
     folder = Path(folder).absolute()
     check_writable(folder)
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / "capture.json").is_file():
+    names = names_in(folder)
+    if names:
+        if "capture.json" not in names:
             raise UserError(f"The output folder {folder} is not empty", "choose a new folder for the capture")
         if not replace:
             raise UserError(f"{folder} already holds a capture", "choose another folder, or ask to replace it")

@@ -48,6 +48,16 @@ def check_writable(folder: Path) -> None:
             raise UserError(f"The output folder {folder} cannot be written", "choose another output folder")
 
 
+def names_in(folder: Path) -> list[str]:
+    """What stands in an output folder, nothing when it does not exist; UserError when one may not look."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"The output folder {folder} cannot be written", "choose another output folder") from error
+
+
 def publish_folder(staging: Path, folder: Path) -> None:
     """Move a whole folder to its final name on the same disk, replacing an earlier one last of all."""
     retired = folder.with_name(f".{folder.name}.retired-{os.getpid()}")

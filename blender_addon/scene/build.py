@@ -67,7 +67,9 @@ def _all_or_nothing() -> Iterator[None]:
 def _build(
     capture: Capture, scene: bpy.types.Scene, options: ImportOptions, progress: Progress
 ) -> bpy.types.Collection:
-    collection = bpy.data.collections.new(options.name or Path(capture.clip.source).stem or capture.folder.name)
+    collection = bpy.data.collections.new(
+        options.collection_name or Path(capture.clip.source).stem or capture.folder.name
+    )
     name = collection.name
     timing = Timing(options.start_frame, clip_frames(capture.clip))
 

@@ -11,7 +11,7 @@ from ..wire.settings import Settings, option
 class ImportOptions(Settings):
     """How a capture becomes a collection."""
 
-    name: str = option("", "Name", "Name of the collection; empty takes the name of the clip")
+    collection_name: str = option("", "Name", "Name of the collection; empty takes the name of the clip")
     start_frame: int = option(
         1, "Start Frame", "Scene frame of the first frame of the capture", minimum=0, maximum=1000000
     )

@@ -88,8 +88,8 @@ class Graph:
     def attribute(self, name: str, data_type: str) -> Any:
         return self.node("GeometryNodeInputNamedAttribute", {"Name": name}, "Attribute", data_type=data_type)
 
-    def menu(self, name: str, choices: tuple[str, ...], values: tuple[Any, ...], help: str) -> Any:
-        """Declare a menu input and return the value of the chosen row."""
+    def menu(self, name: str, choices: tuple[str, ...], help: str) -> Any:
+        """Declare a menu input and return the number of the chosen row."""
         item = self.socket(name, "Menu", help=help)
         node = self.tree.nodes.new("GeometryNodeMenuSwitch")
         node.data_type = "FLOAT"
@@ -99,8 +99,8 @@ class Graph:
         for choice in choices[len(node.enum_items) :]:
             node.enum_items.new(choice)
         self.tree.links.new(self.input(name), node.inputs["Menu"])
-        for choice, value in zip(choices, values):
-            self.feed(node.inputs[choice], value)
+        for number, choice in enumerate(choices):
+            node.inputs[choice].default_value = number
         item.default_value = choices[0]
         return node.outputs[0]
 
@@ -183,15 +183,11 @@ def _make_player() -> bpy.types.NodeTree:
     played = graph.math("ADD", played, 1e-3)  # 3 x 0.3333 is a whole frame
     looped = graph.math("FLOORED_MODULO", played, length)
     outside = graph.math("MAXIMUM", graph.math("LESS_THAN", played, 0.0), graph.math("GREATER_THAN", played, length))
-    help = "What to show before the first and after the last frame of the capture"
-    clip_frame = graph.menu("Outside", OUTSIDE, (played, looped, played), help)
-    hides = graph.tree.nodes.new("GeometryNodeMenuSwitch")  # a second switch on the same menu input
-    hides.data_type = "FLOAT"
-    for row, choice in zip(hides.enum_items, OUTSIDE):
-        row.name = choice
-    hides.enum_items.new(OUTSIDE[2])
-    graph.tree.links.new(graph.input("Outside"), hides.inputs["Menu"])
-    graph.feed(hides.inputs["Hide"], outside)
+    # A menu feeds one node only: two would be two menus that disagree. 0 holds, 1 loops, 2 hides.
+    mode = graph.menu("Outside", OUTSIDE, "What to show before the first and after the last frame of the capture")
+    loops, hides = graph.math("COMPARE", mode, 1.0, 0.5), graph.math("GREATER_THAN", mode, 1.5)
+    choice = {"Switch": loops, "False": played, "True": looped}
+    clip_frame = graph.node("GeometryNodeSwitch", choice, input_type="FLOAT")
 
     # The cloud to show is the last one whose time has come.
     begun = graph.math("GREATER_THAN", graph.math("ADD", clip_frame, 1e-3), graph.attribute(CLIP_FRAME, "FLOAT"))
@@ -203,7 +199,7 @@ def _make_player() -> bpy.types.NodeTree:
         "GeometryNodeCollectionInfo",
         {"Collection": graph.input("Frames"), "Separate Children": True, "Reset Children": True},
     )
-    place = graph.node("GeometryNodePoints", {"Count": graph.math("SUBTRACT", 1.0, hides.outputs[0])})
+    place = graph.node("GeometryNodePoints", {"Count": graph.math("SUBTRACT", 1.0, graph.math("MULTIPLY", hides, outside))})
     picked = graph.node(
         "GeometryNodeInstanceOnPoints",
         {"Points": place, "Instance": clouds, "Pick Instance": True, "Instance Index": index},

@@ -1,0 +1,144 @@
+"""Blender's camera sees every point of the capture on its pixel of the plate."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from backend.geometry.camera import project
+from blender_addon.scene.camera import camera_agreement, scene_framing
+from blender_addon.scene.conventions import blender_fps, blender_lens, clip_frames
+from blender_addon.scene.report import ImportReport
+from blender_addon.wire.capture import PlateMap
+from tests.scene.captures import camera_of, imported, seen_at, small
+
+# (plate size, map to the 48 x 32 grid, fx, fy, cx, cy at the plate)
+SHOTS = {
+    "resized": ((854, 480), PlateMap(48 / 854, 32 / 480), (800, 800, 427, 240)),
+    "portrait": ((1080, 1920), PlateMap(0.02, 0.016), (1700, 1700, 540, 960)),
+    "square": ((1000, 1000), PlateMap(0.048, 0.032), (900, 900, 500, 500)),
+    "odd crop": ((2048, 858), PlateMap(0.031, 0.0373, 7.75, 0.25), (1500, 1500, 1024, 429)),
+    "off-centre": ((1920, 1080), PlateMap(0.025, 0.0296), (1600, 1600, 980, 500)),
+    "fx above fy": ((1920, 1080), PlateMap(0.025, 0.0296), (1650, 1600, 960, 540)),
+    "fx below fy": ((1080, 1920), PlateMap(0.02, 0.016), (1600, 1603.7, 530, 970)),
+    "fx a hair above fy": ((3840, 2160), PlateMap(0.0125, 0.0148), (3000.3, 3000, 1920, 1080)),
+}
+
+
+def shot(name, frames=3):
+    plate_size, plate_map, intrinsics = SHOTS[name]
+    capture = small(frames, plate_size)
+    plate = np.tile(np.array(intrinsics, float), (frames, 1))
+    return replace(capture, plate_map=plate_map, intrinsics=plate_map.intrinsics_to_grid(plate))
+
+
+@pytest.mark.parametrize("name", SHOTS)
+def test_blender_sees_world_points_on_their_plate_pixel(name, tmp_path, scene):
+    capture = shot(name)
+    collection = imported(capture, tmp_path, scene, up_axis="auto")
+    root_matrix = np.array(camera_of(collection).parent.matrix_basis)
+    rng = np.random.default_rng(0)
+    for frame in range(3):
+        scene.frame_set(1 + frame)
+        points = capture.world_from_camera[frame, :3, :3] @ (rng.uniform((-2, -2, 3), (2, 2, 6), (40, 3)).T)
+        points = points.T + capture.world_from_camera[frame, :3, 3]
+        expected, _ = project(points, capture.plate_intrinsics[frame], capture.world_from_camera[frame])
+        found = seen_at(points @ root_matrix[:3, :3].T + root_matrix[:3, 3], scene)
+        assert np.abs(found - expected).max() < 0.02
+    assert ImportReport.read(collection).max_camera_error_px < 0.01
+
+
+def test_a_zoom_is_keyed_and_agrees(tmp_path, scene):
+    capture = shot("resized", 4)
+    zoom = np.array([[1.0], [1.1], [1.3], [1.2]]) * (1, 1, 0, 0) + (0, 0, 1, 1)
+    capture = replace(capture, intrinsics=capture.intrinsics * zoom)
+    collection = imported(capture, tmp_path, scene)
+    data = camera_of(collection).data
+    scene.frame_set(1)
+    wide = data.lens
+    scene.frame_set(3)
+    assert data.lens == pytest.approx(1.3 * wide, rel=1e-5)
+    assert ImportReport.read(collection).max_camera_error_px < 0.01
+
+
+def test_the_published_error_notices_a_wrong_camera(tmp_path, scene):
+    capture = shot("off-centre")
+    camera = camera_of(imported(capture, tmp_path, scene))
+    frames = np.array([1, 2, 3])
+    camera.data.shift_x += 8 / 1920
+    assert camera_agreement(camera, scene_framing(scene), capture, frames) == pytest.approx(8, abs=0.01)
+
+
+def test_a_scaled_and_turned_root_changes_no_pixel(tmp_path, scene):
+    capture = shot("off-centre")
+    camera = camera_of(imported(capture, tmp_path, scene))
+    camera.parent.scale = (3.7, 3.7, 3.7)
+    camera.parent.rotation_euler.z += 1.0
+    assert camera_agreement(camera, scene_framing(scene), capture, np.array([1, 2, 3])) < 0.01
+
+
+def test_quaternions_take_the_short_way_between_keys(tmp_path, scene):
+    capture = small(8)
+    turned = capture.world_from_camera.copy()
+    for i, angle in enumerate(np.linspace(0, 2 * np.pi, 8)):  # through 180 degrees, where quaternions change sign
+        c, s = np.cos(angle), np.sin(angle)
+        turned[i, :3, :3] = [[c, 0, s], [0, 1, 0], [-s, 0, c]]
+    camera = camera_of(imported(replace(capture, world_from_camera=turned), tmp_path, scene))
+    quaternions = []
+    for frame in range(1, 9):
+        scene.frame_set(frame)
+        quaternions.append(np.array(camera.rotation_quaternion))
+    assert all(a @ b > 0 for a, b in zip(quaternions, quaternions[1:], strict=False))
+
+
+def test_a_frame_without_a_camera_gets_no_key_and_is_listed(tmp_path, scene):
+    capture = small(5)
+    cameras = capture.world_from_camera.copy()
+    cameras[2] = np.nan
+    cameras[:, :3, 3] = np.arange(5)[:, None] * (1, 0, 0)
+    collection = imported(
+        replace(capture, world_from_camera=cameras), tmp_path, scene, start_frame=100, up_axis="none"
+    )
+    report = ImportReport.read(collection)
+    assert report.frames_without_camera == (102,)
+    assert any("1 of 5 frames have no camera" in note for note in report.notes)
+    scene.frame_set(102)
+    assert camera_of(collection).location.x == pytest.approx(2, abs=1e-5)  # half way from 1 to 3
+
+
+def test_clipping_lets_through_everything_measured(tmp_path, scene):
+    capture = small(2)
+    capture = replace(capture, depth=capture.depth * 1000, world_from_camera=np.tile(np.eye(4), (2, 1, 1)))
+    data = camera_of(imported(capture, tmp_path, scene)).data
+    assert data.clip_start < capture.depth.min()
+    assert data.clip_end > capture.depth.max()
+
+
+def test_the_sensor_that_the_user_stated_gives_the_lens_in_its_own_millimetres(tmp_path, scene):
+    capture = replace(small(2), settings={"lens": {"focal_mm": 20.0, "sensor_width_mm": 24.0}})
+    data = camera_of(imported(capture, tmp_path, scene)).data
+    assert data.sensor_width == 24.0
+    # The room's focal length is 0.9 of the width: 0.9 x 24 mm.
+    assert data.lens == pytest.approx(0.9 * 24, rel=1e-5)
+
+
+def test_square_pixels_stay_square_when_nobody_could_see_the_difference():
+    lens = blender_lens(np.array([[3000.01, 3000, 1920, 1080]]), (3840, 2160), 36)
+    assert lens.pixel_aspect == (1.0, 1.0)
+    lens = blender_lens(np.array([[3003, 3000, 1920, 1080]]), (3840, 2160), 36)
+    assert lens.pixel_aspect == pytest.approx((1.0, 1.001))
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [(Fraction(24), (24, 1.0)), (Fraction(24000, 1001), (24, 1.001)), (Fraction(30000, 1001), (30, 1.001))],
+)
+def test_frame_rates_are_kept_exactly(rate, expected):
+    assert blender_fps(rate) == pytest.approx(expected, abs=1e-12)
+
+
+def test_variable_frame_rates_follow_the_timestamps():
+    capture = small(4, variable_frame_rate=True, timestamps=(0.0, 0.04, 0.25, 0.29))
+    # at 24 fps: 0, 0.96, 6, 6.96
+    assert clip_frames(capture.clip).tolist() == [0, 1, 6, 7]

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import zmq
 import zmq.asyncio
@@ -34,6 +34,8 @@ BACK_OFF_S = (0.1, 5.0)
 PROOF_NAME = re.compile(r"nonce-[0-9a-f]{32}")
 PROOF = re.compile(r"[0-9a-f]{64}")
 
+Context: TypeAlias = "zmq.Context[Any]"
+Socket: TypeAlias = "zmq.Socket[Any]"
 Reply = tuple[dict[str, Any], list[bytes]]
 
 
@@ -83,7 +85,7 @@ class Link:
         self._connection, self._client, self._prove_host = connection, client, prove_host
         self._on_up, self._on_down, self._on_push = on_up, on_down, on_push
         self._context = zmq.asyncio.Context()
-        self._socket: zmq.asyncio.Socket | None = None
+        self._socket: Socket | None = None
         self._pending: dict[int, _Pending] = {}
         self._last_id = 0
         self._heard = 0.0
@@ -117,7 +119,10 @@ class Link:
 
     async def _session(self) -> Lost:
         """One socket's life; why it ended."""
-        self._socket = socket = self._open()
+        try:
+            self._socket = socket = open_dealer(self._context, self._connection)
+        except Lost as lost:
+            return lost
         self._heard = time.monotonic()
         monitor = socket.get_monitor_socket()
         try:
@@ -137,22 +142,6 @@ class Link:
             self._socket = None
         assert isinstance(lost, Lost)
         return lost
-
-    def _open(self) -> zmq.asyncio.Socket:
-        socket = self._context.socket(zmq.DEALER)
-        socket.curve_serverkey = self._connection.server_public_key.encode()
-        socket.curve_publickey = self._connection.client_public_key.encode()
-        socket.curve_secretkey = self._connection.client_secret_key.encode()
-        for option, value in (
-            (zmq.IMMEDIATE, 1),
-            (zmq.LINGER, 0),  # the default waits for ever, and Blender with it
-            (zmq.MAXMSGSIZE, FRAME_MAX + 4096),
-            (zmq.HEARTBEAT_IVL, 2000),
-            (zmq.HEARTBEAT_TIMEOUT, 10_000),
-        ):
-            socket.setsockopt(option, value)
-        socket.connect(self._connection.address)
-        return socket
 
     async def _greet(self) -> None:
         """Say hello, prove the host, and send what waits."""
@@ -181,7 +170,7 @@ class Link:
         finally:
             del self._pending[number]
 
-    async def _listen(self, socket: zmq.asyncio.Socket) -> None:
+    async def _listen(self, socket: Socket) -> None:
         """Take in replies and pushes; Lost on silence."""
         while True:
             if await socket.poll(250):
@@ -215,7 +204,7 @@ class Link:
         else:
             pending.reply.set_result((header, frames))
 
-    async def _watch(self, monitor: zmq.asyncio.Socket) -> None:
+    async def _watch(self, monitor: Socket) -> None:
         """Lost, with its reason, when the socket's monitor tells of a failure."""
         where, known = self._connection.address, False
         while True:
@@ -250,6 +239,28 @@ class Link:
         if self._socket is not None:
             self._pending[number].sent = time.monotonic()
             self._socket.send_multipart(self._pending[number].parts, copy=False)
+
+
+def open_dealer(context: Context, connection: Connection) -> Socket:
+    """A socket of `context` that connects to a server and to no other than the one with that key."""
+    socket = context.socket(zmq.DEALER)
+    socket.curve_serverkey = connection.server_public_key.encode()
+    socket.curve_publickey = connection.client_public_key.encode()
+    socket.curve_secretkey = connection.client_secret_key.encode()
+    for option, value in (
+        (zmq.IMMEDIATE, 1),
+        (zmq.LINGER, 0),  # the default waits for ever, and Blender with it
+        (zmq.MAXMSGSIZE, FRAME_MAX + 4096),
+        (zmq.HEARTBEAT_IVL, 2000),
+        (zmq.HEARTBEAT_TIMEOUT, 10_000),
+    ):
+        socket.setsockopt(option, value)
+    try:
+        socket.connect(connection.address)
+    except zmq.ZMQError as error:
+        socket.close(linger=0)
+        raise Lost(f"{connection.address} is not an address ({error})", "write it as tcp://host:port") from error
+    return socket
 
 
 def _proof(path: str) -> str | None:

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 from .link import Link, Refused
 from .wire.bundle import Bundle, pack
-from .wire.folders import publish_folder
 from .wire.errors import Cancelled, UserError
+from .wire.folders import publish_folder
 from .wire.framing import CHUNK, CREDIT
 
 Result = TypeVar("Result")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
 
-from ..wire import connection, paths
+from ..wire import Connection, connection, paths
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,15 @@ def load_keys(home: Path) -> ServerKeys:
         pairs = [key.decode() for _ in range(2) for key in zmq.curve_keypair()]
         connection.write_private(path, dict(zip(ServerKeys.__dataclass_fields__, pairs)))
     return ServerKeys(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def invite(home: Path, address: str) -> Connection:
+    """A connection for one client on another machine, with a key pair of its own that is let in from now on."""
+    public, secret = (key.decode() for key in zmq.curve_keypair())
+    file = paths.authorized_keys(home)
+    with open(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8") as keys:
+        keys.write(public + "\n")
+    return Connection(address, load_keys(home).server_public, public, secret)
 
 
 class AllowList:

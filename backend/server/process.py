@@ -27,11 +27,15 @@ LINE_MAX = 256 * 1024
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: `state` is 'done', 'failed' or 'cancelled'; `files` are the capture's, with sizes."""
+    """How a job ended: `state` is 'done', 'failed' or 'cancelled'; `files` are the capture's, with sizes.
+
+    `bug` is set when it failed by no fault of the user's.
+    """
 
     state: str
     message: str = ""
     hint: str = ""
+    bug: bool = False
     files: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -141,11 +145,14 @@ class WorkerProcess:
         """What to say of a worker that ended without a word."""
         if code < 0 and -code == getattr(signal, "SIGKILL", 9):
             hint = "the machine may be out of memory: lower the resolution or use fewer frames; "
-            return Outcome("failed", "The worker process was killed", hint + self._see_log())
+            return Outcome("failed", "The worker process was killed", hint + self._see_log(), bug=True)
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-            return Outcome("failed", f"The worker process crashed ({name})", "this is a bug; " + self._see_log())
-        return Outcome("failed", f"The worker process ended with code {code}", "this is a bug; " + self._see_log())
+            return Outcome("failed", f"The worker process crashed ({name})", self._bug(), bug=True)
+        return Outcome("failed", f"The worker process ended with code {code}", self._bug(), bug=True)
+
+    def _bug(self) -> str:
+        return "this is a bug; " + self._see_log()
 
     def _see_log(self) -> str:
         return f"see the log {self._log_file}"

@@ -99,7 +99,7 @@ def _outcome(pipeline: str, spec: dict[str, Any], channel: Channel, cancelled: t
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             return {"state": "failed", "message": "The disk of the backend is full", "hint": "free some space on it"}
         message = f"The reconstruction stopped on an error of Kinora ({type(error).__name__}: {error})"[:1000]
-        return {"state": "failed", "message": message, "hint": f"this is a bug; see the log {log_file}"}
+        return {"state": "failed", "message": message, "hint": f"this is a bug; see the log {log_file}", "bug": True}
 
 
 def _reconstruct(pipeline: str, spec: dict[str, Any], channel: Channel, cancelled: threading.Event) -> list[dict]:

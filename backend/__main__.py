@@ -1,0 +1,81 @@
+"""The command line: `python -m backend serve | reconstruct | export | engines | weights | evaluate | doctor | invite`.
+
+Errors that a user can fix are one line and exit code 1; bugs show a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from .cli.options import add_settings, chosen_engine
+from .server.process import WORKER_COMMAND
+from .wire import UserError
+
+#: Command -> (module in backend/cli, one line of help); the function has the command's name.
+COMMANDS = {
+    "serve": ("serve", "run the server that the add-on talks to"),
+    "reconstruct": ("reconstruct", "turn a clip into a capture, without a server"),
+    "export": ("others", "write a capture in another format"),
+    "engines": ("others", "list the engines"),
+    "weights": ("others", "list the weights that engines need"),
+    "evaluate": ("others", "compare a capture with the truth of its clip"),
+    "doctor": ("doctor", "tell what the backend finds on this machine"),
+    "invite": ("serve", "make a connection file for a client on another machine"),
+}
+RUNS_WORKERS = ("serve", "reconstruct")
+
+
+def main(arguments: Sequence[str] | None = None, worker_command: Sequence[str] = WORKER_COMMAND) -> int:
+    """Run a command; its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser(arguments).parse_args(arguments)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        command: Callable[..., int] = getattr(
+            import_module(f".cli.{COMMANDS[options.command][0]}", __package__), options.command
+        )
+        return command(options, worker_command) if options.command in RUNS_WORKERS else command(options)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser; which options `reconstruct` has depends on the engine that the arguments name."""
+    root = argparse.ArgumentParser(prog="python -m backend", description="Kinora's backend: 4D capture from video")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add = {name: commands.add_parser(name, help=words, description=words) for name, (_, words) in COMMANDS.items()}
+
+    add["serve"].add_argument("--host", default="127.0.0.1", help="address to listen on (this machine only)")
+    add["serve"].add_argument("--port", type=int, default=0, help="port to listen on (a free one)")
+    add["serve"].add_argument("--allow-remote", action="store_true", help="let other machines reach the server")
+
+    job = add["reconstruct"]
+    job.add_argument("clip", type=Path, help="a video, a folder of images, or one image of a numbered sequence")
+    job.add_argument("--out", type=Path, required=True, help="folder for the capture")
+    job.add_argument("--masks", type=Path, help="folder of known masks, one for each frame used; white moves")
+    job.add_argument("--replace", action="store_true", help="replace an earlier capture in the folder")
+    add_settings(job, chosen_engine(arguments))
+
+    add["export"].add_argument("capture", type=Path, help="folder of a capture")
+    add["export"].add_argument("--format", required=True, help="ply, colmap, tum or glb")
+    add["export"].add_argument("--out", type=Path, required=True, help="folder for the files")
+
+    add["evaluate"].add_argument("capture", type=Path, help="folder of a capture")
+    add["evaluate"].add_argument("truth", type=Path, help="folder with the clip's true cameras, depth and masks")
+
+    add["invite"].add_argument("--host", required=True, help="name or address by which the client reaches this machine")
+    add["invite"].add_argument("--port", type=int, required=True, help="the port that 'serve --port' listens on")
+    add["invite"].add_argument("--out", type=Path, required=True, help="the connection file to write")
+    return root
+
+
+if __name__ == "__main__":
+    sys.exit(main())

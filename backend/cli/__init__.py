@@ -1,0 +1,1 @@
+"""The command line's commands; `python -m backend` is in backend/__main__.py."""

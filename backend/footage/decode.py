@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 
 #: The only containers that are opened: none of them is a list of other files.
 FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mxf"
+#: The second option keeps a demuxer that opens files by itself, past `io_open`, from any protocol to do so with.
+OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
 FORMATS_HINT = "give an mp4, mov, mkv, webm, avi, ts or mxf file, or a folder of images"
 REENCODE_HINT = "re-encode it as H.264 in an .mp4, or export an image sequence"
 
@@ -23,7 +26,7 @@ REENCODE_HINT = "re-encode it as H.264 in an .mp4, or export an image sequence"
 def open_container(file: BinaryIO, path: Path) -> av.container.InputContainer:
     """A container over the open file, whose demuxer may open no further file. Raises UserError when it is no video."""
     try:
-        return av.open(file, mode="r", options={"format_whitelist": FORMATS}, io_open=_refuse)
+        return av.open(file, mode="r", options=OPTIONS, io_open=_refuse)
     except av.FFmpegError as error:
         log.info("%s: %s", path, error)
         raise UserError(f"{path.name} is not a video that can be read", FORMATS_HINT) from error
@@ -61,10 +64,12 @@ def decode(container: av.container.InputContainer, stream: av.VideoStream, damag
     held: av.Packet | None = None
     try:
         for packet in container.demux(stream):
-            if held and packet.size:
+            if not packet.size:  # a frame that AVI repeats, or PyAV's own mark of the end
+                continue
+            if held:
                 yield from _frames_of(held, damage)
-            held = packet if packet.size and packet.is_corrupt else None
-            if packet.size and not held:
+            held = packet if packet.is_corrupt else None
+            if not held:
                 yield from _frames_of(packet, damage)
     except av.FFmpegError as error:
         log.info("%s ends early: %s", container.name, error)
@@ -86,18 +91,19 @@ def _frames_of(packet: av.Packet | None, damage: Damage, stream: av.VideoStream 
 def is_cut(container: av.container.InputContainer, stream: av.VideoStream, path: Path, end_s: float) -> bool:
     """Whether the container says that pictures follow after the file's last byte, or well after `end_s`.
 
-    mp4, mov and avi list where each picture lies, avi also how many there are; Matroska states how long a stream is.
+    mp4, mov and avi list where each picture lies, avi also how many there are; Matroska and MXF state how long a
+    stream is; a transport stream states nothing.
     """
-    if container.format.name == "avi" and stream.frames > len(stream.index_entries):
-        return True
     if max((entry.pos + entry.size for entry in stream.index_entries), default=0) > path.stat().st_size:
         return True
-    declared = stream.metadata.get("DURATION", "")  # Matroska, 'HH:MM:SS.nnnnnnnnn'
-    try:
-        hours, minutes, seconds = map(float, declared.split(":"))
-    except ValueError:
-        return False
-    return hours * 3600 + minutes * 60 + seconds > end_s + 0.1
+    if container.format.name == "avi":
+        return stream.frames > len(stream.index_entries)
+    declared_s = 0.0
+    if container.format.name == "mxf" and stream.duration:
+        declared_s = float(stream.duration * stream.time_base)
+    if clock := re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", "")):  # Matroska
+        declared_s = int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3])
+    return declared_s > end_s + 0.1
 
 
 def count_bad_packets(path: Path) -> tuple[int, int]:

@@ -127,7 +127,7 @@ class ImageFootage(Footage):
             gap = next(i for i, (a, b) in enumerate(pairwise(numbers)) if b - a > 1)
             count = "1 image is" if missing == 1 else f"{missing} images are"
             self.warnings.append(
-                f"{count} missing from the sequence, the first after {self.image_names[gap]}; the others keep their times"
+                f"{count} missing from the sequence, the first after {self.image_names[gap]}; the rest keep their times"
             )
         return numbers
 

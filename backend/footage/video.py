@@ -42,7 +42,7 @@ class VideoFootage(Footage):
         return footage
 
     def pictures(self, sampling: Sampling, threads: int = 0) -> Generator[Picture | None, None, None]:
-        path, damage = self.root, Damage()
+        path, damage, declared = self.root, Damage(), self.frame_estimate
         with open(path, "rb") as file, open_container(file, path) as container:
             stream = picture_stream(container, path)
             stream.thread_type = "AUTO"  # frame threads: nearly twice as fast on two cores
@@ -76,10 +76,14 @@ class VideoFootage(Footage):
             if whole:
                 end_s = float(max((p for p in pts if p is not None), default=0) * time_base + 1 / self.fps)
                 damage.cut = damage.cut or is_cut(container, stream, path, end_s)
+                if container.format.name == "mpegts":  # states no length: pictures that fail at the end alone tell
+                    declared = 0
+                    damage.cut = damage.cut or (bool(damage.marked) and damage.marked[0] >= len(pts) - REORDER)
             if damage.cut and not timed:
                 pts = pts[: len(pts) - stream.codec_context.has_b_frames]
         self._settle_times(pts, time_base, damage)
-        self._tell(damage)
+        self._tell(damage, declared)
+        self.frame_estimate = len(self.seconds)
 
     def _read_header(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
         """Keep the codec, the declared rate and length, and the focal length that phones write."""
@@ -118,7 +122,8 @@ class VideoFootage(Footage):
             self.seconds = [float(i / self.fps) for i in range(len(pts))]
             return
         if damage.cut:
-            pts = pts[: _readable_prefix(pts)]
+            pts = pts[: _readable_prefix(pts, damage.marked)]
+            damage.marked = [i for i in damage.marked if i < len(pts)]
         self.seconds = [float((p - pts[0]) * time_base) for p in pts]
         if len(pts) < 3:
             return
@@ -136,11 +141,11 @@ class VideoFootage(Footage):
         if self.variable_frame_rate:
             self.warnings.append(f"The frame rate varies ({float(self.fps):.2f} fps on average); true times are kept")
 
-    def _tell(self, damage: Damage) -> None:
+    def _tell(self, damage: Damage, declared: int) -> None:
         """One sentence for each kind of damage."""
         read = len(self.seconds)
         if damage.cut:
-            of = f" of the {self.frame_estimate} it declares" if self.frame_estimate > read else ""
+            of = f" of the {declared} it declares" if declared > read else ""
             self.warnings.append(f"The file is cut: the first {read} frames{of} could be read and are used")
         if damage:
             bad, total = count_bad_packets(self.root)
@@ -151,12 +156,12 @@ class VideoFootage(Footage):
             )
 
 
-def _readable_prefix(pts: list[int]) -> int:
-    """How many frames of a cut file follow each other: a picture whose predecessors are cut off is left out."""
+def _readable_prefix(pts: list[int], marked: list[int]) -> int:
+    """How many frames of a cut file are whole: at its end, pictures miss others that they were predicted from."""
     steps = np.diff(pts)
-    tail = max(0, len(steps) - REORDER)
-    gaps = np.flatnonzero(steps[tail:] > 1.5 * np.median(steps)) if len(steps) else []
-    return tail + int(gaps[0]) + 1 if len(gaps) else len(pts)
+    tail = max(0, len(pts) - REORDER)
+    behind_gap = [i + 1 for i in np.flatnonzero(steps > 1.5 * np.median(steps)) if i >= tail] if len(steps) else []
+    return int(min([len(pts), *behind_gap, *(i for i in marked if i >= tail)]))
 
 
 def _display(frame: av.VideoFrame) -> tuple[float, bool]:

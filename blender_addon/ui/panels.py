@@ -10,10 +10,11 @@ import bpy
 from ..scene.options import ImportOptions
 from ..wire.settings import ENGINES, ClipSettings, LensSettings, Settings
 from . import session
-from .job import Job, Summary, duration
 from .preferences import backend_choice
 from .properties import engine_property, properties_of
-from .text import draw_wrapped
+from .reconstruction import Reconstruction
+from .summary import Summary
+from .text import draw_wrapped, duration, sentence
 
 #: Mean reprojection error, in plate pixels, above which a solve is shown in red.
 ALERT_PX = 1.0
@@ -49,10 +50,7 @@ def draw_backend(layout, context) -> None:
     """One row: whether the backend runs, and the button that changes it; below it, what is wrong."""
     now = session.current()
     row = layout.row(align=True)
-    text = BACKEND_STATES[now.state]
-    if now.state == "READY" and now.note:
-        text = f"{text} ({now.note})"
-    row.label(text=text, icon="CHECKMARK" if now.state == "READY" else "NONE")
+    row.label(text=BACKEND_STATES[now.state], icon="CHECKMARK" if now.state == "READY" else "NONE")
     button = row.row()
     button.alignment = "RIGHT"
     if now.state == "OFF":
@@ -74,12 +72,7 @@ def draw_problem(layout, context, message: str, hint: str) -> None:
         draw_wrapped(column, context, sentence(hint), icon="BLANK1")
 
 
-def sentence(text: str) -> str:
-    """The text with a capital first letter."""
-    return text[:1].upper() + text[1:]
-
-
-def draw_job(layout, context, job: Job) -> None:
+def draw_job(layout, context, job: Reconstruction) -> None:
     """Progress with Cancel, or the error."""
     if job.active:
         row = layout.row(align=True)
@@ -145,11 +138,11 @@ class KINORA_PT_main(SidebarPanel, bpy.types.Panel):
         split_layout(column)
         column.prop(settings, "clip_path")
         if settings.clip_info:
-            fact(column, "", settings.clip_info)
+            draw_wrapped(column, context, settings.clip_info)
         column.prop(settings, "engine")
         engine = ENGINES[settings.engine]
         use = "commercial use OK" if engine.commercial_use else "no commercial use"
-        column.label(text=f"{engine.licence}, {use}", icon="NONE" if engine.commercial_use else "ERROR")
+        draw_wrapped(column, context, f"{engine.licence}, {use}", icon="NONE" if engine.commercial_use else "ERROR")
 
         job = session.current().job(context.scene)
         if job is None or not job.active:

@@ -13,7 +13,7 @@ ADDON_ID = __package__.rpartition(".")[0]
 
 
 @dataclass(frozen=True)
-class Backend:
+class BackendChoice:
     """Which backend does the work. `folder` None is the one installed last, `address` '' that of the file."""
 
     remote: bool = False
@@ -57,9 +57,9 @@ class KINORA_AP_preferences(bpy.types.AddonPreferences):
         "the near end of a tunnel, for example",
     )
 
-    def choice(self) -> Backend:
+    def choice(self) -> BackendChoice:
         """What the artist chose."""
-        return Backend(
+        return BackendChoice(
             remote=self.backend == "REMOTE",
             folder=Path(bpy.path.abspath(self.backend_folder)) if self.backend_folder else None,
             connection_file=Path(bpy.path.abspath(self.connection_file)) if self.connection_file else None,
@@ -68,6 +68,7 @@ class KINORA_AP_preferences(bpy.types.AddonPreferences):
 
     def draw(self, context) -> None:
         from .panels import draw_backend
+        from .session import current
 
         layout = self.layout
         layout.use_property_split = True
@@ -81,12 +82,14 @@ class KINORA_AP_preferences(bpy.types.AddonPreferences):
         else:
             layout.prop(self, "backend_folder", placeholder="Installed last")
         draw_backend(layout, context)
+        if current().state == "READY":
+            layout.label(text=f"Runs on {current().note} at {current().connection.address}")
 
 
-def backend_choice(context) -> Backend:
+def backend_choice(context) -> BackendChoice:
     """The backend of the preferences; the local one when Kinora is loaded as a plain package without preferences."""
     addon = context.preferences.addons.get(ADDON_ID)
-    return addon.preferences.choice() if addon else Backend()
+    return addon.preferences.choice() if addon else BackendChoice()
 
 
 def register() -> None:

@@ -87,7 +87,7 @@ def clip_info(path: Path) -> str:
         return ""
     try:
         width, height = clip.size
-        if not width:
+        if clip.frame_duration < 1:  # Blender invents a size for what it cannot read
             return ""
         fps = f", {clip.fps:.5g} fps" if clip.source == "MOVIE" and math.isfinite(clip.fps) else ""
         return f"{width} × {height}, {clip.frame_duration} frames{fps}"

@@ -1,4 +1,4 @@
-"""The session: one link to a backend and the jobs of all scenes; a timer pumps events from the client's thread.
+"""The session: one backend and the jobs of all scenes; a timer pumps events from the client's thread.
 
 Only `pump` touches Blender's data for a job. In an application a timer calls it; code without a window (scripts, tests)
 calls `current().pump()` itself.
@@ -18,10 +18,11 @@ import bpy
 from ..scene.build import import_capture
 from ..scene.options import ImportOptions
 from ..wire.errors import UserError
-from .job import Job, Summary, job_of
-from .link import Link, Opening
-from .preferences import Backend
+from .backend import Backend, Opening
+from .preferences import BackendChoice
 from .properties import read_group
+from .reconstruction import Reconstruction, reconstruction_of
+from .summary import Summary
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,9 @@ class Session:
         self.state = "OFF"
         self.note = ""  # what the artist should know of the backend: its machine, or why it is not there
         self.hint = ""
-        self.choice = Backend()
-        self.jobs: list[Job] = []
-        self._link: Link | None = None
+        self.choice = BackendChoice()
+        self.jobs: list[Reconstruction] = []
+        self._backend: Backend | None = None
         self._opening: Opening | None = None
         self._events: deque = deque()
         self._summaries: dict[Path, Summary | str] = {}
@@ -50,14 +51,14 @@ class Session:
     @property
     def connection(self):
         """The connection in use, or None."""
-        return self._link.connection if self._link else None
+        return self._backend.connection if self._backend else None
 
     @property
     def started_here(self) -> bool:
         """The backend is a process that this Blender started and will stop."""
-        return self._link is not None and self._link.local is not None
+        return self._backend is not None and self._backend.local is not None
 
-    def start_backend(self, choice: Backend) -> None:
+    def start_backend(self, choice: BackendChoice) -> None:
         """Find or start the backend; returns at once. Raises UserError when jobs still run on another one."""
         if self.state != "OFF" and choice == self.choice:
             return
@@ -71,8 +72,8 @@ class Session:
 
     def stop_backend(self) -> None:
         """Leave the backend, and stop it when it runs on this computer; returns at once. Its jobs end here."""
-        opening, link = self._opening, self._link
-        self._opening = self._link = None
+        opening, backend = self._opening, self._backend
+        self._opening = self._backend = None
         self._events.clear()
         self.state, self.note, self.hint = "OFF", "", ""
         for job in self.jobs:
@@ -80,41 +81,41 @@ class Session:
                 job.fail("The backend was stopped", "start it and reconstruct again")
         if opening is not None:
             opening.abandon()
-        if link is not None:
+        if backend is not None:
             stop = not self.choice.remote
-            threading.Thread(target=link.close, args=(stop,), name="kinora-close", daemon=True).start()
+            threading.Thread(target=backend.close, args=(stop,), name="kinora-close", daemon=True).start()
 
     def close(self) -> None:
         """Leave no thread and no process of ours behind: for unregistering and quitting."""
-        opening, link = self._opening, self._link
-        self._opening = self._link = None
+        opening, backend = self._opening, self._backend
+        self._opening = self._backend = None
         if opening is not None:
             opening.abandon(QUIT_S)
-        if link is not None:
-            closing = threading.Thread(target=link.close, args=(link.local is not None,), daemon=True)
+        if backend is not None:
+            closing = threading.Thread(target=backend.close, args=(backend.local is not None,), daemon=True)
             closing.start()
             closing.join(QUIT_S)
 
     # ---- jobs --------------------------------------------------------------------------------------------------
 
-    def job(self, scene: bpy.types.Scene) -> Job | None:
+    def job(self, scene: bpy.types.Scene) -> Reconstruction | None:
         """The newest job of a scene."""
         return next((job for job in reversed(self.jobs) if job.scene.find() == scene), None)
 
-    def submit(self, scene: bpy.types.Scene, choice: Backend) -> Job:
+    def submit(self, scene: bpy.types.Scene, choice: BackendChoice) -> Reconstruction:
         """Ask for what the settings of the scene say, starting the backend if need be; returns at once."""
-        job = job_of(scene)
+        job = reconstruction_of(scene)
         self.start_backend(choice)
         self.jobs = [j for j in self.jobs if j.active or j.scene.find() != scene] + [job]
         self._send_waiting()
         wake()
         return job
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: Reconstruction) -> None:
         """Ask for a job to stop; returns at once."""
-        if job.ticket and self._link is not None:
+        if job.ticket and self._backend is not None:
             job.state = "CANCELLING"
-            self._link.client.cancel(job.ticket)
+            self._backend.client.cancel(job.ticket)
         elif job.active:
             job.state = "CANCELLED"
 
@@ -136,8 +137,8 @@ class Session:
         """
         began = time.perf_counter()
         self._finish_opening()
-        if self._link is not None:
-            self._events.extend(self._link.client.drain())
+        if self._backend is not None:
+            self._events.extend(self._backend.client.drain())
         while self._events and time.perf_counter() - began < BUDGET_S:
             self._apply(self._events.popleft())
         self._check_local()
@@ -145,13 +146,13 @@ class Session:
         self._redraw()
         if self._opening is not None or any(job.active for job in self.jobs):
             return BUSY_S
-        return IDLE_S if self._link is not None else None
+        return IDLE_S if self._backend is not None else None
 
     def _finish_opening(self) -> None:
         if self._opening is None:
             return
         try:
-            link = self._opening.result()
+            backend = self._opening.result()
         except UserError as error:
             self._opening = None
             self._lose(error.message, error.hint)
@@ -161,20 +162,16 @@ class Session:
             self._opening = None
             self._lose(f"The backend could not be started: {error}", "see the system console")
             return
-        if link is not None:
-            self._opening, self._link, self.state = None, link, "CONNECTING"
+        if backend is not None:
+            self._opening, self._backend, self.state = None, backend, "CONNECTING"
             self._send_waiting()
 
     def _check_local(self) -> None:
         """Notice that a backend of ours has died."""
-        if self.state != "LOST" or self._link is None or self._link.local is None:
-            return
-        try:
-            self._link.local.poll()
-        except UserError as error:
-            link, self._link = self._link, None
-            threading.Thread(target=link.close, args=(False,), name="kinora-close", daemon=True).start()
-            self._lose(error.message, error.hint)
+        if self._backend is not None and self._backend.ended:
+            backend, self._backend = self._backend, None
+            threading.Thread(target=backend.close, args=(False,), name="kinora-close", daemon=True).start()
+            self._lose("The backend has ended by itself", f"start it again; its log is {backend.local.log_file}")
 
     def _lose(self, message: str, hint: str) -> None:
         self.state, self.note, self.hint = "OFF", message, hint
@@ -184,8 +181,10 @@ class Session:
 
     def _send_waiting(self) -> None:
         for job in self.jobs:
-            if self._link is not None and job.state == "WAITING" and not job.ticket:
-                job.ticket = self._link.client.submit(job.clip, job.settings, job.out, job.masks, replace=job.replace)
+            if self._backend is not None and job.state == "WAITING" and not job.ticket:
+                job.ticket = self._backend.client.submit(
+                    job.clip, job.settings, job.out, job.masks, replace=job.replace
+                )
 
     def _apply(self, event) -> None:
         from .. import client as wire
@@ -218,7 +217,7 @@ class Session:
 
     # ---- what comes of it --------------------------------------------------------------------------------------
 
-    def _done(self, job: Job, folder: Path) -> None:
+    def _done(self, job: Reconstruction, folder: Path) -> None:
         job.state, job.folder, job.fraction = "DONE", folder, 1.0
         self._summaries.pop(folder, None)
         scene = job.scene.find()

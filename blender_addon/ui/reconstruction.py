@@ -1,4 +1,4 @@
-"""A job as the artist's Blender knows it: what was asked, for which scene, how far it is, how it ended."""
+"""A reconstruction as the artist's Blender knows it: what was asked, for which scene, how far it is, how it ended."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import bpy
-import numpy as np
 
-from ..wire.capture import read_capture
 from ..wire.errors import UserError
 from ..wire.settings import JobSettings
 
-#: States in which a job still needs the backend or an import.
+#: States in which a reconstruction still needs the backend or an import.
 ACTIVE = ("WAITING", "QUEUED", "RUNNING", "CANCELLING", "IMPORTING")
 
 
@@ -40,7 +38,7 @@ class SceneRef:
 
 
 @dataclass
-class Job:
+class Reconstruction:
     """One press of Reconstruct. `state` is one of ACTIVE, or DONE, FAILED or CANCELLED."""
 
     scene: SceneRef
@@ -90,56 +88,11 @@ class Job:
         return "\n".join([*lines, f"Settings: {self.settings.canonical().decode()}", "Log:", *self.log])
 
 
-def duration(seconds: float) -> str:
-    """'40 s', '3 min', '1 h 20 min'."""
-    if seconds < 59.5:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What an artist wants to know of a finished capture before trusting it."""
-
-    frames: int
-    registered: int
-    reprojection_error_px: float | None  # mean over the frames that have one
-    solver_disagreement: float | None
-    kind: str
-    focal_mm: float | None  # on the sensor width of the settings, at the first frame with a camera
-    focal_source: str
-    engine: str
-    commercial_use: bool
-    warnings: tuple[str, ...]
-
-    @classmethod
-    def read(cls, folder: Path) -> Summary:
-        """The summary of a capture folder. Raises UserError when it is not a whole capture."""
-        capture = read_capture(folder)
-        errors = [f.reprojection_error_px for f in capture.frames if f.reprojection_error_px is not None]
-        sensor_mm = capture.settings.get("lens", {}).get("sensor_width_mm")
-        focal_px = capture.plate_intrinsics[capture.has_camera, 0]
-        focal_mm = float(focal_px[0] / capture.clip.plate_size[0] * sensor_mm) if sensor_mm and len(focal_px) else None
-        return cls(
-            frames=capture.frame_count,
-            registered=sum(f.registered for f in capture.frames),
-            reprojection_error_px=float(np.mean(errors)) if errors else None,
-            solver_disagreement=capture.shot.solver_disagreement,
-            kind=capture.shot.kind,
-            focal_mm=focal_mm,
-            focal_source=capture.shot.focal_source,
-            engine=capture.engine.name,
-            commercial_use=capture.engine.commercial_use,
-            warnings=capture.shot.warnings,
-        )
-
-
-def job_of(scene: bpy.types.Scene) -> Job:
+def reconstruction_of(scene: bpy.types.Scene) -> Reconstruction:
     """What the settings of a scene ask for. Raises UserError when something that it needs is missing."""
     settings = scene.kinora
     clip, masks = settings.source(), settings.masks()
     out = settings.output()
     if out is None:
         raise UserError("There is no output folder", "choose one")
-    return Job(SceneRef.of(scene), clip, out, settings.job_settings(), masks, settings.replace)
+    return Reconstruction(SceneRef.of(scene), clip, out, settings.job_settings(), masks, settings.replace)

@@ -122,10 +122,10 @@ class Client:
         link = asyncio.create_task(self._link.run())
         stop = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({link, stop}, return_when=asyncio.FIRST_COMPLETED)
-        tasks = [link, stop, *self._strays, *(job.task for job in self._jobs.values())]
-        for task in tasks:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*others, return_exceptions=True)
         if not link.cancelled() and link.exception() is not None:
             raise link.exception()
 

@@ -46,22 +46,29 @@ class Job:
         self._followed = False  # the server works on it
         self._last = 0  # number of the newest event that was taken
         self._moved = asyncio.Event()
+        self._ordering: asyncio.Task[dict[str, Any]] | None = None  # the `submit` that is under way, or was
         self.task = asyncio.create_task(self._run())
 
     async def cancel(self) -> None:
         """Tell the server, now or when it can be reached again; for the user the job is over soon in any case."""
-        if not self._followed:
+        if not self._followed and (self._ordering is None or self._ordering.done()):
             self.task.cancel()
             return
-        request = asyncio.ensure_future(self._link.request("cancel", job=self.id))
+        told = asyncio.create_task(self._cancel_there())
         try:
             await asyncio.wait({self.task}, timeout=CANCEL_S)
             self.task.cancel()
-            await request
-        except Refused as refused:
-            log.info("cancel: %s", refused.message)
+            await told
         finally:
-            request.cancel()
+            told.cancel()
+
+    async def _cancel_there(self) -> None:
+        try:
+            if self._ordering is not None:
+                await asyncio.shield(self._ordering)  # the server may have the job without us knowing
+            await self._link.request("cancel", job=self.id)
+        except Refused as refused:
+            log.info("nothing to cancel: %s", refused.message)
 
     def pushed(self, push: dict[str, Any]) -> None:
         """Take the newest progress, and learn by `last` whether there are events to ask for."""
@@ -109,7 +116,7 @@ class Job:
         reply: dict[str, Any] | None = None
         if self._link.same_host:
             try:
-                reply = await self._send_order(clip, masks, by_path=True)
+                reply = await self._order_it(clip, masks, by_path=True)
             except Refused as refused:
                 # The disk looks different from there, after all, or the server was restarted.
                 if refused.code not in ("not_same_host", "no_such_file"):
@@ -118,10 +125,13 @@ class Job:
             await upload(self._link, clip, lambda fraction: self._progress("Sending the clip", fraction, 0.0))
             if masks is not None:
                 await upload(self._link, masks, lambda fraction: self._progress("Sending the masks", fraction, 0.0))
-            reply = await self._send_order(clip, masks, by_path=False)
-        self.id, self._last = reply["job"], reply["since"]
-        self._followed = True
+            reply = await self._order_it(clip, masks, by_path=False)
         self._emit(JobQueued(self.ticket, self.id, reply["position"]))
+
+    async def _order_it(self, clip: Bundle, masks: Bundle | None, by_path: bool) -> dict[str, Any]:
+        """Submit; once it is sent, giving up does not stop it, since the server may have it."""
+        self._ordering = asyncio.create_task(self._send_order(clip, masks, by_path))
+        return await asyncio.shield(self._ordering)
 
     async def _send_order(self, clip: Bundle, masks: Bundle | None, by_path: bool) -> dict[str, Any]:
         fields: dict[str, Any] = {
@@ -137,7 +147,9 @@ class Job:
             fields |= {"masks_sha256": masks.sha256, "masks_size": masks.size}
             if by_path:
                 fields["masks_path"] = str(masks.path)
-        return (await self._link.request("submit", **fields))[0]
+        reply, _ = await self._link.request("submit", **fields)
+        self.id, self._last, self._followed = reply["job"], reply["since"], True
+        return reply
 
     async def _follow(self) -> None:
         """Pass on the job's events until it is done. Raises UserError when it fails and Cancelled when it is."""

@@ -26,9 +26,8 @@ from .wire.messages import PROTOCOL_OLDEST, PROTOCOL_VERSION, PUSHES, check_repl
 log = logging.getLogger(__name__)
 
 ANSWER_S = 2.0  # a request waits this long without hearing anything
-BULK_ANSWER_S = 30.0  # and one that moves a chunk this long: it may stand behind others on a slow line
-BULK = ("upload_chunk", "get")
-CONNECT_S = 5.0
+#: The first one waits for the connection too, and one that moves a chunk may stand behind others on a slow line.
+LONGER_S = {"hello": 5.0, "upload_chunk": 30.0, "get": 30.0}
 QUIET_S = 2.0  # a ping after this much silence
 BACK_OFF_S = (0.1, 5.0)
 PROOF_NAME = re.compile(r"nonce-[0-9a-f]{32}")
@@ -147,13 +146,10 @@ class Link:
         """Say hello, prove the host, and send what waits."""
         mine = {"ver_min": PROTOCOL_OLDEST, "ver_max": PROTOCOL_VERSION, "client": self._client, "caps": []}
         try:
-            async with asyncio.timeout(CONNECT_S):
-                hello = await self._ask("hello", **mine)
-                proof = _proof(hello.get("proof", "")) if self._prove_host else None
-                if proof is not None:
-                    self.same_host = (await self._ask("prove", nonce=proof))["same_host"]
-        except TimeoutError as error:
-            raise Lost(f"The backend at {self._connection.address} does not answer", "restart it") from error
+            hello = await self._ask("hello", **mine)
+            proof = _proof(hello.get("proof", "")) if self._prove_host else None
+            if proof is not None:
+                self.same_host = (await self._ask("prove", nonce=proof))["same_host"]
         except Refused as refused:
             raise Lost(refused.message, refused.hint) from refused
         self.up.set()
@@ -180,7 +176,8 @@ class Link:
             for p in waiting:
                 # Any traffic counts as alive, but not for ever: a reply may have been dropped.
                 if now - max(p.sent, self._heard) > p.answer_s or now - p.sent > 10 * p.answer_s:
-                    raise Lost("The backend does not answer", "it may be busy or stopped; trying again")
+                    where = self._connection.address
+                    raise Lost(f"The backend at {where} does not answer", "it may be busy; trying again")
             if not waiting and now - self._heard > QUIET_S and self.up.is_set():
                 number = self._enter("ping", (), {})
                 self._pending[number].reply.add_done_callback(lambda _, n=number: self._pending.pop(n, None))
@@ -232,7 +229,7 @@ class Link:
         self._last_id += 1
         parts = encode({"t": kind, "id": self._last_id, **fields}, frames)
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._pending[self._last_id] = _Pending(parts, reply, BULK_ANSWER_S if kind in BULK else ANSWER_S)
+        self._pending[self._last_id] = _Pending(parts, reply, LONGER_S.get(kind, ANSWER_S))
         return self._last_id
 
     def _send(self, number: int) -> None:

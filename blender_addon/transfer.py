@@ -19,6 +19,7 @@ from .wire.bundle import Bundle, pack
 from .wire.errors import Cancelled, UserError
 from .wire.folders import publish_folder
 from .wire.framing import CHUNK, CREDIT
+from .wire.messages import UPLOAD_MAX
 
 Result = TypeVar("Result")
 Told = Callable[[float], None]
@@ -54,6 +55,8 @@ async def in_thread(work: Callable[[Callable[[], bool]], Result]) -> Result:
 
 async def upload(link: Link, footage: Bundle, told: Told = lambda fraction: None) -> None:
     """Send footage, or what the server does not have of it yet. Raises UserError when it changes meanwhile."""
+    if footage.size > UPLOAD_MAX:
+        raise UserError(f"{footage.path.name} is larger than the backend takes", "shorten or re-encode it")
     if footage.kind == "file":
         await _upload_file(link, footage, footage.path, told)
         return

@@ -133,10 +133,7 @@ class Broker:
         self._endpoint.send(received.route, framing.encode(reply, binary))
 
     def _tick(self) -> None:
-        try:
-            self._scheduler.tick()
-        except (sqlite3.Error, OSError):
-            log.exception("the queue stands still")
+        self._scheduler.tick()
         now = time.monotonic()
         if now - self._pushed < TICK_S:
             return

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,17 @@ class Scheduler:
         if active is not None:
             while not active.worker.events.empty():
                 self._take(active, active.worker.events.get())
-        self._record()
-        if active is not None and active.ended and not self._unrecorded:
-            self._active = None
-        if self._active is None and self.accepting and not self._unrecorded:
-            self._start_next()
+        if time.monotonic() < self._retry_at:
+            return
+        try:
+            self._record()
+            if active is not None and active.ended:
+                self._active = None
+            if self._active is None and self.accepting:
+                self._start_next()
+        except (sqlite3.Error, OSError):  # a full disk is an OperationalError of SQLite's
+            log.exception("the queue stands still; trying again")
+            self._retry_at = time.monotonic() + RETRY_S
 
     def status(self, job: Job) -> dict[str, Any]:
         """The fields of a `status` reply."""
@@ -104,7 +111,6 @@ class Scheduler:
         folder = self.folder(job.id)
         folder.mkdir(parents=True, exist_ok=True)
         clear(folder, keep=(LOG_NAME,))
-        self._store.start(job.id)
         spec = {
             **job.spec,
             "out": str(folder / CAPTURE),
@@ -112,13 +118,14 @@ class Scheduler:
             "log": str(folder / LOG_NAME),
             "replace": True,
         }
-        worker = WorkerProcess(
-            spec,
-            folder / LOG_NAME,
-            command=self._command,
-            notify=self._notify,
-            cleanup=lambda outcome: clear(folder, keep=(LOG_NAME, CAPTURE) if outcome.state == "done" else (LOG_NAME,)),
-        )
+        self._store.start(job.id)
+        try:
+            worker = WorkerProcess(
+                spec, folder / LOG_NAME, command=self._command, notify=self._notify, cleanup=partial(_tidy, folder)
+            )
+        except OSError as error:
+            self._store.end(job.id, "failed", f"The worker process cannot be started ({error})", "restart the backend")
+            return
         log.info("job %s runs in process %d", job.id, worker.pid)
         self._active = _Active(job, worker)
         self.changed.add(job.id)
@@ -155,15 +162,13 @@ class Scheduler:
         )
 
     def _record(self) -> None:
-        if time.monotonic() < self._retry_at:
-            return
-        try:
-            while self._unrecorded:
-                self._unrecorded[0]()
-                self._unrecorded.popleft()
-        except (sqlite3.Error, OSError):  # a full disk is an OperationalError of SQLite's
-            log.exception("the job's history cannot be written; trying again")
-            self._retry_at = time.monotonic() + RETRY_S
+        while self._unrecorded:
+            self._unrecorded[0]()
+            self._unrecorded.popleft()
+
+
+def _tidy(folder: Path, outcome: Outcome) -> None:
+    clear(folder, keep=(LOG_NAME, CAPTURE) if outcome.state == "done" else (LOG_NAME,))
 
 
 def clear(folder: Path, keep: Sequence[str] = ()) -> None:

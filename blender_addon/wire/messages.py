@@ -172,7 +172,7 @@ def check_request(header: dict[str, Any], frames: list[bytes]) -> str:
 
 def check_reply(header: dict[str, Any], frames: list[bytes]) -> str:
     """The type of a reply or a push that is whole and well formed. Raises ProtocolError otherwise."""
-    if header.get("t") in PUSHES:
+    if isinstance(header.get("t"), str) and header["t"] in PUSHES:
         return _check(header, frames, PUSHES, {}, with_id=False)
     return _check(header, frames, REPLIES, BINARY_REPLIES, with_id=True)
 

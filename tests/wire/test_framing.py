@@ -1,0 +1,89 @@
+"""Framing: what is encoded comes back, and whatever else arrives is refused in one way."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blender_addon.wire.errors import ProtocolError
+from blender_addon.wire.framing import FRAME_MAX, FRAMES_MAX, HEADER_MAX, MAGIC, decode, encode
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8")),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=4)
+    ),
+    max_leaves=6,
+)
+
+
+@given(
+    st.dictionaries(st.text(st.characters(codec="utf-8")), json_values, max_size=6),
+    st.lists(st.binary(), max_size=FRAMES_MAX),
+)
+def test_decode_undoes_encode(header, frames):
+    assert decode(encode(header, frames)) == (header, frames)
+
+
+@given(st.lists(st.binary(max_size=200), max_size=9))
+def test_any_bytes_are_a_message_or_a_protocol_error(parts):
+    try:
+        header, _ = decode(parts)
+    except ProtocolError:
+        return
+    assert isinstance(header, dict)
+
+
+@given(st.binary(max_size=300))
+def test_any_header_is_a_message_or_a_protocol_error(text):
+    try:
+        header, _ = decode([MAGIC, text])
+    except ProtocolError:
+        return
+    assert isinstance(header, dict)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [],
+        [MAGIC],
+        [b"4DR2", b"{}"],
+        [MAGIC, b""],
+        [MAGIC, b"[]"],
+        [MAGIC, b'"text"'],
+        [MAGIC, b'{"a": NaN}'],
+        [MAGIC, b'{"a": -Infinity}'],
+        [MAGIC, b'{"a": 1e999}'],
+        [MAGIC, b'{"a": ' + b"9" * 5000 + b"}"],
+        [MAGIC, b"\xff\xfe"],
+        [MAGIC, b"[" * 60_000],
+        [MAGIC, b'{"a":' * 10_000],
+        [MAGIC, b" " * HEADER_MAX + b"{}"],
+        [MAGIC, b"{}", *[b""] * (FRAMES_MAX + 1)],
+        [MAGIC, b"{}", bytes(FRAME_MAX + 1)],
+    ],
+    ids=lambda parts: f"{len(parts)} parts " + repr(b"".join(parts)[:24]),
+)
+def test_what_is_not_a_message_is_refused(parts):
+    with pytest.raises(ProtocolError):
+        decode(parts)
+
+
+def test_we_never_send_what_the_other_side_would_refuse():
+    for header, frames in (({"a": "x" * HEADER_MAX}, []), ({}, [b""] * (FRAMES_MAX + 1)), ({}, [bytes(FRAME_MAX + 1)])):
+        with pytest.raises(ValueError, match="exceeds"):
+            encode(header, frames)
+    with pytest.raises(ValueError, match="JSON"):
+        encode({"a": float("nan")})
+
+
+def test_text_of_a_file_system_that_is_not_unicode_does_not_stop_a_message():
+    header, _ = decode(encode({"path": "clip-\udcff.mp4"}))
+    assert header["path"].startswith("clip-")
+    assert json.dumps(header)

@@ -64,6 +64,11 @@ def test_backend_reaches_the_addon_through_one_door():
     assert users == {"backend/wire.py"}
 
 
+def test_pycolmap_comes_in_through_one_door():
+    users = {p.relative_to(ROOT).as_posix() for p in files_of("backend") if "pycolmap" in imports_of(p)}
+    assert users == {"backend/colmap.py"}
+
+
 def test_engines_do_not_import_each_other():
     engines = [p for p in files_of("backend/engines") if p.name != "__init__.py"]
     entry_points = {f"backend.engines.{p.stem}" for p in engines if not p.stem.startswith("_")}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pycolmap
 
+from ..colmap import pycolmap
 from ..wire import Capture
 from .output import Exported, export_folder, exported
 

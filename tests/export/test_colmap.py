@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import numpy as np
-import pycolmap
 import pytest
 
+from backend.colmap import pycolmap
 from backend.export import FORMATS
 
 from .conftest import FRAMES, LOST

@@ -13,7 +13,7 @@ from mathutils import Matrix
 from ..wire.capture import Capture, read_capture, read_metadata
 from ..wire.errors import UserError
 from . import nodes
-from .camera import camera_agreement, make_camera, plate_framing, scene_framing
+from .camera import camera_agreement, make_camera, plate_framing, scene_framing, settle
 from .compositor import elements_group, show_group
 from .conventions import BlenderLens, blender_fps, clip_frames
 from .fusion import merge_static
@@ -84,7 +84,7 @@ def _build(
     pictures = load_pictures(name, capture, read_metadata(capture.folder), timing, options.plate_path)
     if options.show_plate:
         show_behind_camera(camera, pictures, timing)
-    elements = elements_group(name, pictures, capture, timing)
+    elements = elements_group(name, pictures, timing)
 
     for ob in (root, camera, *objects):
         collection.objects.link(ob)
@@ -122,6 +122,7 @@ def _build(
         show_group(scene, elements)
     else:
         elements.use_fake_user = True
+    settle(camera, scene.frame_current)
     return collection
 
 

@@ -55,6 +55,24 @@ def _continuous(quaternions: np.ndarray) -> np.ndarray:
     return quaternions * np.concatenate([[1.0], np.cumprod(turns)])[:, None]
 
 
+def settle(camera: bpy.types.Object, frame: int) -> None:
+    """Put a camera where its keys want it at a frame: a scene that just got it does not look at keys by itself."""
+    with workbench(camera) as bench:
+        bench.frame_set(frame)
+        state = _state(evaluated(camera, bench))
+    _restore(camera, state)
+
+
+def _state(camera: bpy.types.Object) -> tuple[Matrix, list[float]]:
+    return camera.matrix_basis.copy(), [getattr(camera.data, name) for name in _LENS]
+
+
+def _restore(camera: bpy.types.Object, state: tuple[Matrix, list[float]]) -> None:
+    camera.matrix_basis = state[0]
+    for name, value in zip(_LENS, state[1]):
+        setattr(camera.data, name, value)
+
+
 def _depth_range(capture: Capture) -> tuple[float, float, float]:
     """Near, typical and far depth of the shot; 0.1, 1 and 100 where nothing was measured."""
     sample = capture.depth[:: max(1, capture.frame_count // 16), ::8, ::8]
@@ -64,6 +82,7 @@ def _depth_range(capture: Capture) -> tuple[float, float, float]:
     return tuple(float(q) for q in np.percentile(sample, (0, 50, 100)))
 
 
+_LENS = ("lens", "shift_x", "shift_y")
 Framing = tuple[int, int, float, float]  # render width and height, pixel aspect x and y
 
 
@@ -111,6 +130,7 @@ def camera_agreement(camera: bpy.types.Object, framing: Framing, capture: Captur
     root = camera.parent
     intrinsics = capture.plate_intrinsics
     worst = 0.0
+    state = _state(camera)  # Blender writes animated values back to what it evaluates
     with workbench(camera, *([root] if root else [])) as bench:
         for frame in np.flatnonzero(capture.has_camera):
             bench.frame_set(int(scene_frames[frame]))
@@ -122,4 +142,5 @@ def camera_agreement(camera: bpy.types.Object, framing: Framing, capture: Captur
                 points = (rays * depth + pose[:3, 3]) @ world[:3, :3].T + world[:3, 3]
                 error = to_plate(clip_from_world, points, (width, height)) - plate
                 worst = max(worst, float(np.hypot(*error.T).max()))
+    _restore(camera, state)
     return worst

@@ -6,11 +6,10 @@ from typing import Any
 
 import bpy
 
-from ..wire.capture import Capture
 from .images import Pictures, Timing, time_sequence
 
 
-def elements_group(name: str, pictures: Pictures, capture: Capture, timing: Timing) -> bpy.types.NodeTree:
+def elements_group(name: str, pictures: Pictures, timing: Timing) -> bpy.types.NodeTree:
     """A compositor group whose outputs are the capture's pictures in their units: depth in scene units, mask 0 or 1."""
     tree = bpy.data.node_groups.new(f"{name} Elements", "CompositorNodeTree")
     output = tree.nodes.new("NodeGroupOutput")
@@ -20,7 +19,11 @@ def elements_group(name: str, pictures: Pictures, capture: Capture, timing: Timi
         action = bpy.data.actions.new(tree.name)
     rows: list[tuple[str, Any]] = []
     if pictures.plate is not None:
-        rows.append(("Plate", _plate(tree, pictures.plate, capture)))
+        # As it was shot: Blender's Movie Distortion node shifts a picture by up to a pixel when it undistorts it, so a
+        # render is to be distorted with it instead. The clip has the lens for that.
+        node = tree.nodes.new("CompositorNodeMovieClip")
+        node.clip = pictures.plate
+        rows.append(("Plate", node))
     for label, sequence in pictures.sequences.items():
         node = tree.nodes.new("CompositorNodeImage")
         node.name = node.label = label
@@ -38,22 +41,6 @@ def elements_group(name: str, pictures: Pictures, capture: Capture, timing: Timi
         tree.links.new(value, output.inputs[label])
         node.location.y = -300 * row
     return tree
-
-
-def _plate(tree: bpy.types.NodeTree, plate: bpy.types.MovieClip, capture: Capture) -> bpy.types.Node:
-    node = tree.nodes.new("CompositorNodeMovieClip")
-    node.clip = plate
-    if not (capture.clip.k1 or capture.clip.k2):
-        return node
-    undistort = tree.nodes.new("CompositorNodeMovieDistortion")
-    undistort.clip = plate
-    if hasattr(undistort, "distortion_type"):  # before 5.0
-        undistort.distortion_type = "UNDISTORT"
-    else:
-        undistort.inputs["Type"].default_value = "Undistort"
-    tree.links.new(node.outputs["Image"], undistort.inputs["Image"])
-    undistort.location.x = 300
-    return undistort
 
 
 def _in_units(tree: bpy.types.NodeTree, value: Any, sequence: Any, y: float) -> Any:

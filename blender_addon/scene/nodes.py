@@ -199,7 +199,9 @@ def _make_player() -> bpy.types.NodeTree:
         "GeometryNodeCollectionInfo",
         {"Collection": graph.input("Frames"), "Separate Children": True, "Reset Children": True},
     )
-    place = graph.node("GeometryNodePoints", {"Count": graph.math("SUBTRACT", 1.0, graph.math("MULTIPLY", hides, outside))})
+    place = graph.node(
+        "GeometryNodePoints", {"Count": graph.math("SUBTRACT", 1.0, graph.math("MULTIPLY", hides, outside))}
+    )
     picked = graph.node(
         "GeometryNodeInstanceOnPoints",
         {"Points": place, "Instance": clouds, "Pick Instance": True, "Instance Index": index},

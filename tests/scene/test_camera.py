@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
+import bpy
 import numpy as np
 import pytest
 
@@ -70,6 +72,14 @@ def test_the_published_error_notices_a_wrong_camera(tmp_path, scene):
     assert camera_agreement(camera, scene_framing(scene), capture, frames) == pytest.approx(8, abs=0.01)
 
 
+def test_the_camera_stands_where_the_current_frame_has_it(tmp_path, scene):
+    scene.frame_set(3)
+    camera = camera_of(imported(small(4), tmp_path, scene))
+    found = camera.evaluated_get(bpy.context.evaluated_depsgraph_get()).matrix_world.copy()
+    scene.frame_set(3)
+    assert np.array(found) == pytest.approx(np.array(camera.matrix_world), abs=1e-6)
+
+
 def test_a_scaled_and_turned_root_changes_no_pixel(tmp_path, scene):
     capture = shot("off-centre")
     camera = camera_of(imported(capture, tmp_path, scene))
@@ -89,7 +99,7 @@ def test_quaternions_take_the_short_way_between_keys(tmp_path, scene):
     for frame in range(1, 9):
         scene.frame_set(frame)
         quaternions.append(np.array(camera.rotation_quaternion))
-    assert all(a @ b > 0 for a, b in zip(quaternions, quaternions[1:], strict=False))
+    assert all(a @ b > 0 for a, b in pairwise(quaternions))
 
 
 def test_a_frame_without_a_camera_gets_no_key_and_is_listed(tmp_path, scene):
@@ -97,9 +107,7 @@ def test_a_frame_without_a_camera_gets_no_key_and_is_listed(tmp_path, scene):
     cameras = capture.world_from_camera.copy()
     cameras[2] = np.nan
     cameras[:, :3, 3] = np.arange(5)[:, None] * (1, 0, 0)
-    collection = imported(
-        replace(capture, world_from_camera=cameras), tmp_path, scene, start_frame=100, up_axis="none"
-    )
+    collection = imported(replace(capture, world_from_camera=cameras), tmp_path, scene, start_frame=100, up_axis="none")
     report = ImportReport.read(collection)
     assert report.frames_without_camera == (102,)
     assert any("1 of 5 frames have no camera" in note for note in report.notes)

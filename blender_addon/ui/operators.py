@@ -6,11 +6,11 @@ from pathlib import Path
 
 import bpy
 
-from ..scene.build import import_capture
 from ..scene.options import ImportOptions
 from ..scene.report import ImportReport
 from ..wire.errors import UserError
 from . import session
+from .importing import import_with_cursor
 from .preferences import backend_choice
 from .properties import properties_of, read_group
 
@@ -86,7 +86,7 @@ class KINORA_OT_import_capture(bpy.types.Operator):
     def execute(self, context):
         folder = Path(bpy.path.abspath(self.directory))
         try:
-            collection = import_capture(folder, context.scene, read_group(ImportOptions, self))
+            collection = import_with_cursor(folder, context.scene, read_group(ImportOptions, self))
         except UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

@@ -8,6 +8,7 @@ from pathlib import Path
 import bpy
 
 from ..scene.options import ImportOptions
+from ..scene.report import ImportReport
 from ..wire.settings import ENGINES, ClipSettings, LensSettings, Settings
 from . import session
 from .preferences import backend_choice
@@ -20,6 +21,8 @@ from .text import draw_wrapped, duration, sentence
 ALERT_PX = 1.0
 #: Disagreement of two camera solvers, as a part of the path length, above which it is shown in red.
 ALERT_DISAGREEMENT = 0.02
+#: Distance between a point's plate pixel and where Blender's camera shows it, above which the import is at fault.
+ALERT_CAMERA_PX = 0.05
 
 BACKEND_STATES = {
     "OFF": "Backend not running",
@@ -93,8 +96,14 @@ def draw_job(layout, context, job: Reconstruction) -> None:
         layout.label(text="Cancelled")
 
 
-def draw_summary(layout, context, summary: Summary) -> None:
-    """How good the solve is, in the figures that artists judge one by."""
+def imported(folder: Path) -> ImportReport | None:
+    """What the newest import of a capture found; None while it has not been imported."""
+    found = [c for c in bpy.data.collections if c.get("kinora_folder") == str(folder)]
+    return ImportReport.read(found[-1]) if found else None
+
+
+def draw_summary(layout, context, summary: Summary, report: ImportReport | None) -> None:
+    """How good the solve is, in the figures that artists judge one by, and what its import found."""
     column = layout.column(align=True)
     missing = summary.registered < summary.frames
     fact(column, "Frames Solved", f"{summary.registered} of {summary.frames}", alert=missing)
@@ -109,10 +118,15 @@ def draw_summary(layout, context, summary: Summary) -> None:
     if summary.focal_mm is not None:
         source = {"user": "given", "metadata": "from file", "solved": "solved", "prior": "assumed"}
         fact(column, "Focal Length", f"{summary.focal_mm:.1f} mm {source.get(summary.focal_source, '')}".strip())
-    if not summary.commercial_use:
+    if report is not None:
+        points, off = report.points, report.max_camera_error_px
+        fact(column, "Points", f"{points / 1e6:.1f} million" if points >= 1e6 else f"{points:,}")
+        if off > ALERT_CAMERA_PX:
+            fact(column, "Camera Off By", f"{off:.2f} px", alert=True)
+    if report is None and not summary.commercial_use:  # the import notes it too
         draw_wrapped(layout, context, "Made with weights that may not be used commercially", icon="ERROR")
-    for warning in summary.warnings:
-        draw_wrapped(layout, context, sentence(warning), icon="INFO")
+    for note in report.notes if report is not None else summary.warnings:
+        draw_wrapped(layout, context, sentence(note), icon="INFO")
 
 
 class SidebarPanel:
@@ -169,7 +183,7 @@ class KINORA_PT_capture(SidebarPanel, bpy.types.Panel):
             layout.label(text=folder.name, icon="FILE_FOLDER")
             summary = now.summary(folder)
             if isinstance(summary, Summary):
-                draw_summary(layout, context, summary)
+                draw_summary(layout, context, summary, imported(folder))
             else:
                 draw_problem(layout, context, summary, "")
         layout.prop(settings, "import_when_done")

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import bpy
 
-from ..scene.build import import_capture
 from ..scene.options import ImportOptions
 from ..wire.errors import UserError
 from .backend import Backend, Opening
+from .importing import hands_off, import_with_cursor, push_undo
 from .preferences import BackendChoice
 from .properties import read_group
 from .reconstruction import Reconstruction, reconstruction_of
@@ -246,7 +246,7 @@ class Session:
             return
         try:
             options = read_group(ImportOptions, scene.kinora.import_options)
-            import_capture(job.folder, scene, replace(options, plate_path=options.plate_path or str(job.clip)))
+            import_with_cursor(job.folder, scene, replace(options, plate_path=options.plate_path or str(job.clip)))
         except UserError as error:
             job.message, job.hint = error.message, error.hint
         except Exception as error:
@@ -269,26 +269,6 @@ class Session:
 def machine(server: dict) -> str:
     """The machine that a backend runs on, in few words."""
     return str(server.get("gpu") or "CPU")
-
-
-def hands_off(scene: bpy.types.Scene) -> bool:
-    """True when data may be added: no window is in a mode other than Object Mode, transforming, or rendering."""
-    if bpy.app.is_job_running("RENDER"):
-        return False
-    for window in bpy.context.window_manager.windows:
-        active = window.view_layer.objects.active
-        if window.scene == scene and active is not None and active.mode != "OBJECT":
-            return False
-        if any(operator.bl_idname.startswith("TRANSFORM_OT_") for operator in window.modal_operators):
-            return False
-    return True
-
-
-def push_undo(message: str) -> None:
-    """One step for Ctrl-Z, from a timer, where no window is in context."""
-    windows = bpy.context.window_manager.windows
-    with bpy.context.temp_override(**({"window": windows[0]} if windows else {})):
-        bpy.ops.ed.undo_push(message=message)
 
 
 def redraw() -> None:

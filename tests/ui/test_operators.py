@@ -63,6 +63,7 @@ def test_a_job_without_a_backend_fails_with_the_reason(session, scene, home, cli
     assert "No backend is installed" in job.message
 
 
+@pytest.mark.slow
 def test_a_backend_that_was_started_here_ends_with_the_session(session, scene, home, clip):
     """The real backend in its own process: it starts, refuses a text file called .mp4, and goes when we go."""
     bpy.ops.kinora.backend_start()
@@ -81,6 +82,7 @@ def test_a_backend_that_was_started_here_ends_with_the_session(session, scene, h
     assert process.poll() is not None
 
 
+@pytest.mark.slow
 def test_stop_ends_the_backend_and_start_brings_it_back(session, home):
     for _ in range(2):
         bpy.ops.kinora.backend_start()

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import bpy
+import pytest
 
 import blender_addon
 from blender_addon.ui import session
@@ -41,6 +42,7 @@ def test_importing_the_package_needs_no_blender():
     assert all(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in imported)
 
 
+@pytest.mark.slow
 def test_works_as_an_extension_of_a_repository(tmp_path):
     """Blender loads an extension as bl_ext.<repository>.kinora: no import may name `blender_addon`."""
     package = tmp_path / "bl_ext" / "some_repository"

@@ -1,0 +1,40 @@
+"""Importing as the window sees it: the cursor shows how far it is, nothing is pulled from under the artist's hands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+
+from ..scene.build import import_capture
+from ..scene.options import ImportOptions
+
+
+def import_with_cursor(folder: Path, scene: bpy.types.Scene, options: ImportOptions) -> bpy.types.Collection:
+    """`import_capture`, with its progress at the mouse cursor. Raises UserError when the capture cannot be read."""
+    manager = bpy.context.window_manager
+    manager.progress_begin(0, 100)
+    try:
+        return import_capture(folder, scene, options, lambda stage, fraction: manager.progress_update(100 * fraction))
+    finally:
+        manager.progress_end()
+
+
+def hands_off(scene: bpy.types.Scene) -> bool:
+    """True when data may be added: nobody renders, transforms, or works on the scene outside Object Mode."""
+    if bpy.app.is_job_running("RENDER"):
+        return False
+    for window in bpy.context.window_manager.windows:
+        active = window.view_layer.objects.active
+        if window.scene == scene and active is not None and active.mode != "OBJECT":
+            return False
+        if any(operator.bl_idname.startswith("TRANSFORM_OT_") for operator in window.modal_operators):
+            return False
+    return True
+
+
+def push_undo(message: str) -> None:
+    """One step for Ctrl-Z, from a timer, where no window is in context."""
+    windows = bpy.context.window_manager.windows
+    with bpy.context.temp_override(**({"window": windows[0]} if windows else {})):
+        bpy.ops.ed.undo_push(message=message)

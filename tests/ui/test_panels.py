@@ -1,0 +1,167 @@
+"""Every panel draws in every state, with nothing but what this Blender's layouts know, and says what it must.
+
+A Blender without a window never draws, so panels draw into a recorder that takes only calls, keywords, icons and
+properties that Blender's own type information has.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import bpy
+import pytest
+
+from blender_addon.ui import panels
+from blender_addon.ui.preferences import KINORA_AP_preferences
+from blender_addon.ui.reconstruction import Reconstruction, SceneRef
+from blender_addon.wire.settings import JobSettings
+
+FUNCTIONS = bpy.types.UILayout.bl_rna.functions
+PROPERTIES = bpy.types.UILayout.bl_rna.properties
+
+
+class Recorder:
+    """Stands for a UILayout; `seen` collects texts, labels of properties and names of operators."""
+
+    def __init__(self, seen: list[str]) -> None:
+        object.__setattr__(self, "seen", seen)
+
+    def __setattr__(self, name, value) -> None:
+        assert name in PROPERTIES, f"UILayout has no {name}"
+
+    def __getattr__(self, name):
+        parameters = FUNCTIONS[name].parameters
+
+        def call(*args, **keywords):
+            names = [p.identifier for p in parameters if not p.is_output]
+            given = dict(zip(names, args)) | keywords
+            assert set(given) <= set(names), f"UILayout.{name} takes no {set(given) - set(names)}"
+            for key in {"icon", "type"} & set(given):
+                assert given[key] in parameters[key].enum_items, given[key]
+            if name == "prop":
+                assert given["property"] in given["data"].bl_rna.properties, given["property"]
+                given.setdefault("text", given["data"].bl_rna.properties[given["property"]].name)
+            if name == "operator":
+                group, _, function = given["operator"].partition(".")
+                operator = getattr(getattr(bpy.ops, group), function).get_rna_type()
+                self.seen.append(f"[{given.get('text', operator.name)}]")
+                return SimpleNamespace()
+            if given.get("text"):
+                self.seen.append(given["text"])
+            return Recorder(self.seen)
+
+        return call
+
+
+@pytest.fixture
+def draw(scene, session):
+    """Draw every panel that shows itself, in a sidebar; the texts in order, as one string."""
+    window = bpy.context.window_manager.windows[0]
+    area = next(a for a in window.screen.areas if a.type == "VIEW_3D")
+    region = next(r for r in area.regions if r.type == "UI")
+
+    def everything() -> str:
+        seen: list[str] = []
+        with bpy.context.temp_override(window=window, area=area, region=region):
+            for cls in panels.CLASSES:
+                if not hasattr(cls, "poll") or cls.poll(bpy.context):
+                    seen.append(f"# {cls.bl_label}")
+                    cls.draw(SimpleNamespace(layout=Recorder(seen)), bpy.context)
+        return " ".join(seen)
+
+    return everything
+
+
+@pytest.fixture
+def job(scene, session):
+    """Make the scene's job look like this."""
+
+    def make(**state) -> Reconstruction:
+        made = Reconstruction(SceneRef.of(scene), Path("street.mp4"), Path("out"), JobSettings(), **state)
+        session.jobs = [made]
+        return made
+
+    return make
+
+
+def squeezed(text: str) -> str:
+    """Without spaces: a sidebar without a window is one pixel wide, so long texts are broken at every letter."""
+    return "".join(text.split())
+
+
+def test_a_fresh_panel_offers_to_start(draw):
+    text = draw()
+    assert "Backend not running [Start]" in text
+    assert "ClipEngineGPL-3.0-or-later,commercialuseOK[Reconstruct]" in squeezed(text)
+    assert "[Import Capture]" in text
+
+
+def test_every_setting_is_shown_once(draw, scene):
+    text = draw()
+    for label in (
+        "First Frame",
+        "Resolution",
+        "Focal Length",
+        "Distortion K1",
+        "Find Movers",
+        "Known Masks",
+        "Up Axis",
+    ):
+        assert text.count(label) == 1, label
+
+
+def test_a_running_job_shows_stage_percentage_time_left_and_cancel(draw, job, session):
+    session.state = "READY"
+    job(state="RUNNING", stage="Depth", fraction=0.4, eta_s=95.0)
+    text = draw()
+    assert "Backend ready [Stop]" in text
+    assert "40%, 2 min left [] Depth" in text
+    assert "[Reconstruct]" not in text
+
+
+@pytest.mark.parametrize("state", ["WAITING", "QUEUED", "CANCELLING", "IMPORTING"])
+def test_whatever_a_job_waits_for_is_said(draw, job, state):
+    made = job(state=state)
+    assert made.status in draw()
+
+
+def test_an_error_is_shown_whole_with_its_hint(draw, job):
+    job(state="FAILED", message="no frames could be decoded", hint="re-encode the clip as H.264")
+    text = squeezed(draw())
+    assert "Noframescouldbedecoded" in text
+    assert "Re-encodetheclipasH.264" in text
+    assert "[CopyReport]" in text
+
+
+def test_a_lost_connection_says_why(draw, session):
+    session.state, session.note, session.hint = "LOST", "the backend does not answer", "check that it runs"
+    text = squeezed(draw())
+    assert "Thebackenddoesnotanswer" in text
+    assert "Checkthatitruns" in text
+
+
+def test_a_finished_capture_shows_how_good_it_is(draw, job, capture_folder, scene):
+    job(state="DONE", folder=capture_folder)
+    text = draw()
+    assert "Frames Solved 4 of 4 Solve Error 0.00 px Solvers Differ 0.0% of path" in text
+    assert "[Import]" in text
+    assert "Points" not in text.partition("Import Options")[0]
+    bpy.ops.kinora.import_capture(directory=str(capture_folder))
+    # 4 frames of 48 x 32 pixels, all of them measured
+    assert "Points 6,144" in draw()
+
+
+def test_a_capture_that_is_gone_says_so(draw, scene, tmp_path):
+    scene.kinora.capture_path = str(tmp_path / "gone")
+    assert "isnotacapture" in squeezed(draw())
+
+
+def test_preferences_draw_for_both_kinds_of_backend(scene):
+    for kind, expected in (("LOCAL", "Backend Folder"), ("REMOTE", "Connection File")):
+        seen: list[str] = []
+        owner = SimpleNamespace(layout=Recorder(seen), backend=kind, bl_rna=KINORA_AP_preferences.bl_rna)
+        with bpy.context.temp_override(window=bpy.context.window_manager.windows[0]):
+            KINORA_AP_preferences.draw(owner, bpy.context)
+        assert expected in seen
+        assert "[Start]" in seen

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from .link import Link, Refused
 from .wire.bundle import Bundle, pack
+from .wire.capture import check_output_folder
 from .wire.errors import Cancelled, UserError
 from .wire.folders import publish_folder
 from .wire.framing import CHUNK, CREDIT
@@ -176,6 +177,7 @@ def _finish(
             os.fsync(file.fileno())
     if abandoned():
         raise Cancelled("Cancelled")
+    check_output_folder(out, replace=replace)  # again: time has passed
     publish_folder(staging, out)
 
 

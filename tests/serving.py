@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +15,13 @@ from typing import Any
 import zmq
 
 from backend.server.broker import Broker
-from backend.wire import Connection, JobSettings, framing
+from backend.wire import Connection, JobSettings, framing, messages
 from blender_addon.client import Client, Event, JobCancelled, JobDone, JobFailed
 from blender_addon.link import open_dealer
 
 WORKER = (sys.executable, "-m", "backend.server.worker", "--pipeline", "tests.pipeline_for_tests")
 PATIENCE_S = 30.0
+SETTINGS = JobSettings().to_json()
 
 
 @contextmanager
@@ -87,6 +90,26 @@ def clip_that(folder: Path, *words: str) -> Path:
     path = folder / f"{words[0]}-{time.monotonic_ns()}.mp4"
     path.write_text(f"{' '.join(words)}\n{path.name}\n", encoding="utf-8")
     return path
+
+
+def send(raw: RawClient, clip: Path) -> dict[str, Any]:
+    """Upload a clip and submit it."""
+    data = clip.read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    raw.ask("upload_open", sha256=sha256, size=len(data))
+    raw.ask("upload_chunk", data, sha256=sha256, off=0, crc=zlib.crc32(data))
+    return raw.ask("submit", sha256=sha256, kind="file", name=clip.name, size=len(data), settings=SETTINGS)
+
+
+def state_of(raw: RawClient, job: str) -> str:
+    """The job's state."""
+    return raw.ask("status", job=job)["state"]
+
+
+def ends(raw: RawClient, job: str) -> list[dict[str, Any]]:
+    """The job's events once it has ended."""
+    wait_for(lambda: state_of(raw, job) in messages.ENDED)
+    return raw.ask("events", job=job, since=0)["events"]
 
 
 def collect(it: Client, until: Callable[[list[Event]], Any], patience_s: float = PATIENCE_S) -> list[Event]:

@@ -94,12 +94,12 @@ class Broker:
                     self._handle(received)
                 self._tick()
         finally:
-            file.unlink(missing_ok=True)
             self._scheduler.stop()
             for session in self._sessions.values():
                 session.forget_proof()
             time.sleep(0.1)  # the answer to a `shutdown` is on its way: LINGER is 0
             self._endpoint.close()
+            file.unlink(missing_ok=True)  # while the jobs are still ours: the next server writes its own
             self._store.close()
             log.info("stopped")
 

@@ -62,7 +62,7 @@ class JobStore:
     """The jobs and their numbered events. Raises sqlite3.Error when the disk is full."""
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        self._db = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
         self._db.row_factory = sqlite3.Row
         try:
             # Exclusive for as long as the server lives, and freed by the system however it dies: this is the lock

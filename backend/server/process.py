@@ -107,6 +107,8 @@ class WorkerProcess:
             log.info("worker %d is gone", self.pid)  # its exit is reported by the watcher
 
     def _watch(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         said = self._relay()
         try:
             code = self._process.wait(EXIT_GRACE_S)
@@ -114,6 +116,9 @@ class WorkerProcess:
             log.warning("worker %d did not exit after its last word", self.pid)
             self.kill()
             code = self._process.wait()
+        with contextlib.suppress(OSError):  # what was still to be written to it
+            self._process.stdin.close()
+        self._process.stdout.close()
         outcome = said or self._silent_end(code)
         if self._cancelled and outcome.state != "done":
             outcome = Outcome("cancelled")

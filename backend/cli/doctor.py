@@ -6,6 +6,7 @@ import argparse
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -46,11 +47,7 @@ def examine(home: Path) -> Iterator[tuple[bool, str, str]]:
     place = next(p for p in (home, *home.parents) if p.exists())
     free = shutil.disk_usage(place).free
     yield free > LOW_DISK, "disk", f"{free / 1024**3:.1f} GiB free for {home}"
-    try:
-        connection = Connection.read(paths.connection_file(home))
-        yield True, "server", f"{connection.address}, process {connection.pid}, by {paths.connection_file(home)}"
-    except UserError as error:
-        yield True, "server", f"none ({error.message})"
+    yield True, "server", _server(home)
 
 
 def device() -> str:
@@ -67,6 +64,19 @@ def device() -> str:
     if sys.platform == "darwin" and platform.machine() == "arm64":
         return "Apple silicon"
     return f"CPU, {os.cpu_count()} threads"
+
+
+def _server(home: Path) -> str:
+    try:
+        connection = Connection.read(paths.connection_file(home))
+    except UserError as error:
+        return f"none ({error.message})"
+    host, _, port = connection.address.removeprefix("tcp://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except (OSError, ValueError):
+        return f"none; {paths.connection_file(home)} is left from one that was killed"
+    return f"{connection.address}, process {connection.pid}"
 
 
 def _version(package: str) -> str | None:

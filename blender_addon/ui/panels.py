@@ -9,6 +9,7 @@ import bpy
 
 from ..scene.options import ImportOptions
 from ..scene.report import ImportReport
+from ..wire.errors import UserError
 from ..wire.settings import ENGINES, ClipSettings, LensSettings, Settings
 from . import session
 from .preferences import backend_choice
@@ -213,7 +214,11 @@ class KINORA_PT_output(SidebarPanel, bpy.types.Panel):
         layout.prop(settings, "masks_path")
         layout.prop(settings, "output_path", text="Output")
         layout.prop(settings, "replace")
-        folder = settings.output()
+        try:
+            folder = settings.output()
+        except UserError as error:
+            draw_problem(layout, context, error.message, error.hint)
+            return
         if folder is not None:
             draw_wrapped(layout, context, f"Writes {folder}")
 

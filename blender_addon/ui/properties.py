@@ -95,8 +95,18 @@ def clip_info(path: Path) -> str:
         bpy.data.movieclips.remove(clip)
 
 
+def absolute(path: str) -> Path:
+    """A path of a property as an absolute one. Raises UserError for `//...` in a file that was never saved."""
+    if path.startswith("//") and not bpy.data.filepath:
+        raise UserError(f"{path} is beside the .blend file, which is not saved yet", "save it or choose a full path")
+    return Path(bpy.path.abspath(path)).absolute()
+
+
 def _clip_changed(self, context) -> None:
-    self.clip_info = clip_info(Path(bpy.path.abspath(self.clip_path))) if self.clip_path else ""
+    try:
+        self.clip_info = clip_info(absolute(self.clip_path)) if self.clip_path else ""
+    except UserError:  # Reconstruct says it
+        self.clip_info = ""
 
 
 def engine_items(self=None, context=None):
@@ -136,7 +146,7 @@ class KINORA_PG_scene(bpy.types.PropertyGroup):
         options=RELATIVE,
     )
     replace: bpy.props.BoolProperty(
-        name="Replace Earlier Capture",
+        name="Replace Earlier",
         description="Replace a capture that is already in the folder, once the new one is whole; "
         "otherwise a new folder with the next number is made",
     )
@@ -168,7 +178,7 @@ class KINORA_PG_scene(bpy.types.PropertyGroup):
         """The clip as an absolute path. Raises UserError when it is not there."""
         if not self.clip_path:
             raise UserError("No clip is chosen", "choose a video or a folder of images")
-        path = Path(bpy.path.abspath(self.clip_path))
+        path = absolute(self.clip_path)
         if not path.exists():
             raise UserError(f"The clip {path} does not exist", "choose the file again")
         return path
@@ -177,7 +187,7 @@ class KINORA_PG_scene(bpy.types.PropertyGroup):
         """The folder of known masks as an absolute path, or None. Raises UserError when it is not there."""
         if not self.masks_path:
             return None
-        path = Path(bpy.path.abspath(self.masks_path))
+        path = absolute(self.masks_path)
         if not path.is_dir():
             raise UserError(f"The masks folder {path} does not exist", "choose the folder again or clear it")
         return path
@@ -186,12 +196,12 @@ class KINORA_PG_scene(bpy.types.PropertyGroup):
         """Where the next capture will be written; None while there is no clip to name it after.
 
         A folder that already holds something is left alone, and the next free number is taken, unless the artist
-        asked to replace it.
+        asked to replace it. Raises UserError when it cannot be said yet.
         """
         if self.output_path:
-            folder = Path(bpy.path.abspath(self.output_path))
+            folder = absolute(self.output_path)
         elif self.clip_path:
-            clip = Path(bpy.path.abspath(self.clip_path))
+            clip = absolute(self.clip_path)
             beside = Path(bpy.data.filepath).parent if bpy.data.filepath else clip.parent
             folder = beside / "kinora" / (clip.name if clip.is_dir() else clip.stem)
         else:

@@ -136,7 +136,12 @@ class LensSettings(Settings):
         advanced=True,
     )
     k2: float = option(
-        0.0, "Distortion K2", "Second radial term of the lens, OpenCV convention", minimum=-2.0, maximum=2.0, advanced=True
+        0.0,
+        "Distortion K2",
+        "Second radial term of the lens, OpenCV convention",
+        minimum=-2.0,
+        maximum=2.0,
+        advanced=True,
     )
 
 
@@ -157,7 +162,7 @@ class ClassicalSettings(Settings):
     )
     mover_threshold: float = option(
         1.0,
-        "Mover Threshold",
+        "Threshold",
         "How far a pixel must leave its epipolar line to count as moving; lower masks more",
         minimum=0.2,
         maximum=5.0,

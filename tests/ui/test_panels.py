@@ -157,6 +157,11 @@ def test_a_capture_that_is_gone_says_so(draw, scene, tmp_path):
     assert "isnotacapture" in squeezed(draw())
 
 
+def test_an_output_folder_that_cannot_be_said_yet_is_explained(draw, scene):
+    scene.kinora.output_path = "//shot"
+    assert "whichisnotsavedyet" in squeezed(draw())
+
+
 def test_preferences_draw_for_both_kinds_of_backend(scene):
     for kind, expected in (("LOCAL", "Backend Folder"), ("REMOTE", "Connection File")):
         seen: list[str] = []

@@ -105,6 +105,13 @@ def test_missing_files_are_named(scene, tmp_path):
         scene.kinora.masks()
 
 
+def test_a_path_beside_an_unsaved_file_is_refused(scene):
+    scene.kinora.output_path = scene.kinora.clip_path = "//shot"
+    for method in (scene.kinora.output, scene.kinora.source):
+        with pytest.raises(UserError, match="not saved yet; save it"):
+            method()
+
+
 def test_the_clip_is_described(scene, capture_folder, clip, tmp_path):
     # 4 frames of 48 x 32, written as rgb_0000.png and on
     images = tmp_path / "plate"

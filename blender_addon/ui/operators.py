@@ -102,11 +102,14 @@ KINORA_OT_import_capture.__annotations__.update(properties_of(ImportOptions))
 
 
 class KINORA_OT_backend_start(bpy.types.Operator):
-    """Start the backend on this computer, or connect to the one chosen in the preferences.
-    What is started here stops again when Blender quits"""
+    """Start the backend on this computer, or connect to the one on another computer."""
 
     bl_idname = "kinora.backend_start"
     bl_label = "Start Backend"
+    bl_description = (
+        "Start the backend on this computer, or connect to the one that the preferences name. "
+        "A backend that is started here stops when Blender quits, and its jobs with it"
+    )
 
     @classmethod
     def poll(cls, context):

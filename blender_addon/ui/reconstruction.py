@@ -50,6 +50,7 @@ class Reconstruction:
     ticket: str = ""  # given by the client once it has the job
     state: str = "WAITING"
     stage: str = ""
+    stage_fraction: float = 0.0
     fraction: float = 0.0
     eta_s: float | None = None
     queue_position: int = 0
@@ -74,7 +75,7 @@ class Reconstruction:
             return "Cancelling"
         if self.state == "IMPORTING":
             return "Importing"
-        return self.stage or "Starting"
+        return f"{self.stage}, {self.stage_fraction:.0%}" if self.stage else "Starting"
 
     def fail(self, message: str, hint: str = "") -> None:
         self.state, self.message, self.hint = "FAILED", message, hint

@@ -203,7 +203,7 @@ class Session:
             case wire.JobQueued() if job.state == "WAITING":
                 job.state, job.queue_position = "QUEUED", event.position
             case wire.JobProgress() if job.state != "CANCELLING":
-                job.state, job.stage = "RUNNING", event.stage
+                job.state, job.stage, job.stage_fraction = "RUNNING", event.stage, event.stage_fraction
                 job.fraction, job.eta_s = event.fraction, event.eta_s
             case wire.JobLog():
                 job.log.append(f"{event.level}: {event.text}")
@@ -256,7 +256,7 @@ class Session:
 
     def _view(self) -> tuple:
         """What the panels show of this session."""
-        jobs = tuple((j.state, j.stage, round(j.fraction, 3), round(j.eta_s or 0), j.queue_position) for j in self.jobs)
+        jobs = tuple((j.state, j.status, round(j.fraction, 3), round(j.eta_s or 0)) for j in self.jobs)
         return self.state, self.note, jobs
 
     def _redraw(self) -> None:

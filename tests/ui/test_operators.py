@@ -22,6 +22,14 @@ def test_a_greyed_out_button_says_why(scene, session):
             operator()
 
 
+def test_tooltips_are_sentences_without_a_full_stop(addon):
+    for name in (n for n in dir(bpy.ops.kinora) if not n.startswith("_")):
+        tooltip = getattr(bpy.ops.kinora, name).get_rna_type().description
+        assert tooltip[0].isupper(), name
+        assert not tooltip.endswith("."), name
+        assert "\n" not in tooltip, name
+
+
 def test_a_missing_clip_is_an_error_of_the_operator(scene, session):
     scene.kinora.clip_path = "/nowhere/street.mp4"
     with pytest.raises(RuntimeError, match=r"street\.mp4 does not exist; choose the file again"):

@@ -113,10 +113,10 @@ def test_every_setting_is_shown_once(draw, scene):
 
 def test_a_running_job_shows_stage_percentage_time_left_and_cancel(draw, job, session):
     session.state = "READY"
-    job(state="RUNNING", stage="Depth", fraction=0.4, eta_s=95.0)
+    job(state="RUNNING", stage="Depth", stage_fraction=0.75, fraction=0.4, eta_s=95.0)
     text = draw()
     assert "Backend ready [Stop]" in text
-    assert "40%, 2 min left [] Depth" in text
+    assert "40%, 2 min left [] Depth, 75%" in text
     assert "[Reconstruct]" not in text
 
 

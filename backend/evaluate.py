@@ -49,19 +49,14 @@ class Evaluation:
         return [
             ("Frames with a camera", f"{self.cameras} of {self.frames}"),
             ("Scale taken from", self.scale_source),
-            (
-                "Camera path (ATE)",
-                f"{self.ate_relative:.2%} of {self.path_length_m:.2f} m ({1000 * self.ate_m:.1f} mm)",
-            ),
+            ("Camera path error (ATE)", f"{self.ate_relative:.2%} of {self.path_length_m:.2f} m"),
             ("Camera rotation", f"{self.rotation_deg:.3f} degrees"),
             ("Focal length error", f"{self.focal_error:.2%}"),
             ("Static depth error (Abs Rel)", f"{self.depth_abs_rel:.4f}"),
             ("Static depth within 1.25x", f"{self.depth_delta_125:.2%}"),
             ("Static pixels measured", f"{self.measured:.1%}"),
-            (
-                "Motion mask IoU",
-                f"{self.mask_iou:.3f} (precision {self.mask_precision:.3f}, recall {self.mask_recall:.3f})",
-            ),
+            ("Motion mask IoU", f"{self.mask_iou:.3f}"),
+            ("Motion mask precision, recall", f"{self.mask_precision:.3f}, {self.mask_recall:.3f}"),
             ("Moving pixels taken for static", f"{self.leaked:.2%}"),
         ]
 
@@ -83,7 +78,7 @@ def evaluate(capture_folder: Path | str, truth_path: Path | str) -> Evaluation:
 
 
 def compare(capture: Capture, plate_masks: np.ndarray, truth: Truth) -> Evaluation:
-    """Compare a capture and its masks (T, plate H, plate W) bool with the truth. Raises UserError as `evaluate` does."""
+    """Compare a capture and its (T, plate H, plate W) bool masks with the truth. Raises UserError as `evaluate`."""
     frames = np.array(capture.clip.frame_indices)
     if tuple(capture.clip.plate_size) != truth.plate_size or frames.max(initial=0) >= truth.frame_count:
         raise UserError(
@@ -135,7 +130,7 @@ def compare(capture: Capture, plate_masks: np.ndarray, truth: Truth) -> Evaluati
 
 
 def read_plate_masks(capture: Capture) -> np.ndarray:
-    """(T, plate H, plate W) bool from the capture's mask images. Raises UserError when one is missing or of wrong size."""
+    """(T, plate H, plate W) bool from the capture's mask images. Raises UserError when one is missing or damaged."""
     if capture.plate_masks is not None:
         return capture.plate_masks
     width, height = capture.clip.plate_size
@@ -150,7 +145,7 @@ def read_plate_masks(capture: Capture) -> np.ndarray:
 
 
 def _sample(capture: Capture, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
-    """The capture's depth at the truth's pixels, by the grid pixel they fall in, and whether it claims to be measured."""
+    """The capture's depth at the truth's pixels, from the grid pixel they fall in, and whether it was measured."""
     xy = np.floor(capture.plate_map.to_grid(truth.depth_pixels)).astype(int)
     width, height = capture.processed_size
     inside = (xy >= 0).all(-1) & (xy < (width, height)).all(-1)

@@ -17,7 +17,7 @@ from .points import measured, unproject
 _TRIALS, _SAMPLE = 400, 3000
 _MAX_TILT = np.cos(np.radians(25))
 #: Share of the points below the cameras that must lie on one plane before it is called the floor.
-_FLOOR_SHARE = 0.15
+_FLOOR_SHARE = 0.08
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,10 @@ def _floor(points: np.ndarray, centres: np.ndarray, up: np.ndarray, seed: int) -
     votes = (np.abs(below @ normals.T - offsets) < tolerance).sum(axis=0)
     best = int(np.argmax(np.where(level, votes, 0)))
     normal, offset = normals[best], offsets[best]
-    for _ in range(3):
-        on_plane = below[np.abs(below @ normal - offset) < tolerance]
+    for closer in (1, 2, 4):  # walls begin where the floor ends: their feet would tilt it
+        on_plane = below[np.abs(below @ normal - offset) < tolerance / closer]
+        if len(on_plane) < 20:
+            break
         mean = on_plane.mean(axis=0)
         fitted = np.linalg.svd(on_plane - mean, full_matrices=False)[2][2]
         normal = fitted * np.sign(fitted @ up)

@@ -24,7 +24,7 @@ def up_error(orientation, turn):
 
 @pytest.mark.parametrize(("pitch", "roll"), [(0, 0), (12, 0), (-20, 4), (0, 8)])
 def test_the_floor_is_level_and_at_zero(pitch, roll):
-    capture, turn = tilted(as_capture(room(6, 96, 64)), pitch, roll)
+    capture, turn = tilted(as_capture(room(6, 160, 90)), pitch, roll)
     orientation = find_orientation(capture)
     assert orientation.floor_found
     assert up_error(orientation, turn) < 0.5

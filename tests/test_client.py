@@ -93,17 +93,18 @@ def collect_same_host(events):
     return next(event.server["same_host"] for event in events if isinstance(event, Connected))
 
 
-def test_the_same_order_is_answered_from_the_finished_job(it, tmp_path):
+def test_the_same_order_is_answered_from_the_finished_job(near, tmp_path):
     clip = clip_that(tmp_path, "work")
-    assert isinstance(reconstruct(it, clip, tmp_path / "one"), JobDone)
-    ticket = it.submit(clip, SETTINGS, tmp_path / "two")
-    events = collect(it, has(JobDone))
+    assert isinstance(reconstruct(near, clip, tmp_path / "one"), JobDone)
+    ticket = near.submit(clip, SETTINGS, tmp_path / "two")
+    events = collect(near, has(JobDone))
     job = next(e.job for e in events if isinstance(e, JobQueued))
     assert events[-1].ticket == ticket
     assert read_capture(tmp_path / "two").settings == read_capture(tmp_path / "one").settings
     assert job
 
 
+@pytest.mark.slow
 def test_an_earlier_capture_stays_unless_its_replacement_was_asked_for(near, tmp_path):
     assert isinstance(reconstruct(near, clip_that(tmp_path, "work"), tmp_path / "out"), JobDone)
     before = read_capture(tmp_path / "out").clip.source
@@ -155,22 +156,23 @@ def test_an_output_folder_that_cannot_be_is_refused_before_the_work(near, tmp_pa
     assert (tmp_path / "file").read_text() == "a file"
 
 
-def test_an_output_folder_that_fills_up_meanwhile_is_left_untouched(it, tmp_path):
+def test_an_output_folder_that_fills_up_meanwhile_is_left_untouched(near, tmp_path):
     """Somebody puts files there while the job runs: they stay, and the user is told."""
     out = tmp_path / "out"
-    ticket = it.submit(clip_that(tmp_path, "work"), SETTINGS, out)
-    collect(it, has(JobQueued))
+    ticket = near.submit(clip_that(tmp_path, "work"), SETTINGS, out)
+    collect(near, has(JobQueued))
     out.mkdir()
     (out / "mine.txt").write_text("mine")
-    assert isinstance(end_of(it, ticket), JobFailed)
+    assert isinstance(end_of(near, ticket), JobFailed)
     assert [p.name for p in out.iterdir()] == ["mine.txt"]
 
 
-def test_a_failure_says_what_happened_and_what_to_do(it, tmp_path):
-    failed = reconstruct(it, clip_that(tmp_path, "refuse"), tmp_path / "out")
+def test_a_failure_says_what_happened_and_what_to_do(near, tmp_path):
+    failed = reconstruct(near, clip_that(tmp_path, "refuse"), tmp_path / "out")
     assert (failed.message, failed.hint) == ("The camera never moves", "choose another shot")
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_told_and_the_next_job_runs(near, tmp_path):
     failed = reconstruct(near, clip_that(tmp_path, "die"), tmp_path / "out")
     assert "killed" in failed.message
@@ -180,12 +182,12 @@ def test_a_killed_worker_is_told_and_the_next_job_runs(near, tmp_path):
 # Cancelling
 
 
-@pytest.mark.parametrize("deed", ["slow", "deaf"])
-def test_cancel_ends_a_running_job_and_leaves_nothing(it, tmp_path, deed):
-    ticket = it.submit(clip_that(tmp_path, deed), SETTINGS, tmp_path / "place" / "out")
-    collect(it, lambda events: any(isinstance(e, JobProgress) and e.stage == "Looking" for e in events))
-    it.cancel(ticket)
-    assert isinstance(end_of(it, ticket), JobCancelled)
+@pytest.mark.parametrize("deed", [pytest.param("slow", marks=pytest.mark.slow), "deaf"])
+def test_cancel_ends_a_running_job_and_leaves_nothing(near, tmp_path, deed):
+    ticket = near.submit(clip_that(tmp_path, deed), SETTINGS, tmp_path / "place" / "out")
+    collect(near, lambda events: any(isinstance(e, JobProgress) and e.stage == "Looking" for e in events))
+    near.cancel(ticket)
+    assert isinstance(end_of(near, ticket), JobCancelled)
     assert not (tmp_path / "place").exists()
 
 
@@ -200,6 +202,7 @@ def test_cancel_ends_a_waiting_job(near, tmp_path):
         assert isinstance(end_of(near, ticket), JobCancelled)
 
 
+@pytest.mark.slow
 def test_cancel_at_once_or_twice_or_of_nothing_does_no_harm(near, tmp_path):
     ticket = near.submit(clip_that(tmp_path, "slow"), SETTINGS, tmp_path / "out")
     for name in (ticket, ticket, "no such ticket"):
@@ -266,6 +269,7 @@ def test_a_job_survives_the_connection_and_the_server(tmp_path):
     assert read_capture(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_an_order_waits_for_the_server(tmp_path):
     with server(tmp_path / "home") as earlier:
         connection = earlier.connection

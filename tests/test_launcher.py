@@ -30,6 +30,7 @@ def wait_until_up(local):
     return connection[0]
 
 
+@pytest.mark.slow
 def test_what_is_installed_is_started_found_and_stopped(home):
     point_at(home)
     assert launcher.find_running() is None

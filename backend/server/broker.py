@@ -86,6 +86,7 @@ class Broker:
         """Serve; clients find the connection file for as long as this lasts."""
         file = paths.connection_file(self._home)
         self._store.requeue("The backend was restarted")
+        self._requests.sweep()
         self.connection.write(file)
         log.info("listening on %s", self.connection.address)
         try:
@@ -155,8 +156,10 @@ class Broker:
                 self._watchers.pop(job_id)
                 continue
             message = framing.encode({"t": "progress", **self._scheduler.status(job)})
-            for route in list(watchers):
+            for route in watchers:
                 self._endpoint.send(route, message)
+            if job.state in messages.ENDED:
+                del self._watchers[job_id]
 
 
 def code_version() -> str:

@@ -155,6 +155,11 @@ class JobStore:
         query = "SELECT COUNT(*) FROM jobs WHERE state = 'running' OR state = 'queued' AND (queued, id) < (?, ?)"
         return self._db.execute(query, (job.queued, job.id)).fetchone()[0]
 
+    def ended_before(self, when: float) -> list[str]:
+        """Ids of the jobs that ended before this time (Unix seconds)."""
+        query = "SELECT id FROM jobs WHERE state NOT IN ('queued', 'running') AND ended < ?"
+        return [row["id"] for row in self._db.execute(query, (when,))]
+
     def queued_by(self, owner: str) -> int:
         """How many jobs of the owner wait."""
         query = "SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND owner = ?"

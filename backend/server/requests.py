@@ -22,6 +22,7 @@ from .uploads import Uploads
 log = logging.getLogger(__name__)
 
 QUEUED_MAX = 64
+KEEP_S = 14 * 24 * 3600.0
 PAGE_BYTES = 48 * 1024  # of a list in one reply: leaves room in the header
 Reply = tuple[dict[str, Any], list[bytes]]
 
@@ -67,6 +68,13 @@ class Requests:
         paths.make_private(self._proofs)
         self._about = {"server": server, "gpu": gpu, "instance": instance}
         self._code_version = code_version
+
+    def sweep(self) -> None:
+        """Forget what is older than KEEP_S: jobs that have ended, with their files, and uploads."""
+        oldest = time.time() - KEEP_S
+        self._uploads.forget_before(oldest)
+        for job in self._store.ended_before(oldest):
+            self._forget(job)
 
     def answer(self, kind: str, session: Session, header: dict[str, Any], frames: list[bytes]) -> Reply:
         """The reply to a checked request. Raises Refusal or UserError when it is not fulfilled."""
@@ -115,6 +123,9 @@ class Requests:
         masks_sha256 = header.get("masks_sha256", "")
         job = job_id(session.owner, header["sha256"], masks_sha256, settings.canonical(), self._code_version)
         known = self._store.find(job)
+        if known is not None and known.state == "done" and not self._scheduler.has_capture(job):
+            self._store.end(job, "failed", "The result is gone from the backend's disk", "send the clip again")
+            known = self._store.find(job)
         if known is None or known.state in ("failed", "cancelled"):
             if self._store.queued_by(session.owner) >= QUEUED_MAX:
                 raise Refusal("queue_full", f"{QUEUED_MAX} of your jobs wait already", "cancel some, or wait")
@@ -188,8 +199,7 @@ class Requests:
         job = self._job(session, header)
         if job.state not in messages.ENDED:
             raise Refusal("busy", "The job is not over", "cancel it first")
-        self._store.delete(job.id)
-        shutil.rmtree(self._scheduler.folder(job.id), ignore_errors=True)
+        self._forget(job.id)
         return {}
 
     def _shutdown(self, session: Session, header: dict[str, Any], _: list[bytes]) -> dict[str, Any]:
@@ -197,6 +207,10 @@ class Requests:
             raise Refusal("forbidden", "Only a client on the backend's machine may stop it")
         self._stop(header["how"])
         return {}
+
+    def _forget(self, job: str) -> None:
+        self._store.delete(job)
+        shutil.rmtree(self._scheduler.folder(job), ignore_errors=True)
 
     def _job(self, session: Session, header: dict[str, Any]) -> Job:
         job = self._store.find(header["job"], session.owner)

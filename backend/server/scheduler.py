@@ -59,6 +59,10 @@ class Scheduler:
         """The job's folder on the server's disk."""
         return self._jobs / job
 
+    def has_capture(self, job: str) -> bool:
+        """Whether the result of a finished job is still on the disk."""
+        return (self.folder(job) / CAPTURE / "capture.json").is_file()
+
     def tick(self) -> None:
         """Record what the worker told, and start the next job when there is none."""
         active = self._active

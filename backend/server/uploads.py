@@ -29,6 +29,12 @@ class Uploads:
         path = self._folder / sha256
         return path if path.is_file() else None
 
+    def forget_before(self, when: float) -> None:
+        """Remove the uploads that nobody has asked for since this time (Unix seconds)."""
+        for path in self._folder.iterdir():
+            if path.stat().st_mtime < when:
+                path.unlink()
+
     def open(self, sha256: str, size: int) -> int:
         """How many bytes of the upload are here already."""
         whole = self.path(sha256)

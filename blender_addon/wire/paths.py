@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from .errors import UserError
+
 
 def home() -> Path:
     """The data folder: KINORA_HOME when set, else the platform's place for a user's application data."""
@@ -65,6 +67,12 @@ def backend_pointer(root: Path | None = None) -> Path:
 
 
 def make_private(folder: Path) -> Path:
-    """The folder, made if need be, that only its owner can look into."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """The folder, made if need be, that only its owner can look into. Raises UserError when it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UserError(
+            f"The data folder {folder} cannot be made ({error.strerror})",
+            "set the environment variable KINORA_HOME to a folder that can be written",
+        ) from error
     return folder

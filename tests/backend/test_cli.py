@@ -112,6 +112,7 @@ def test_reconstruct_makes_a_capture_and_sums_it_up(home, tmp_path):
     assert list(home.rglob("*")) == [home / "logs"], "the log of a job that went well is not kept"
 
 
+@pytest.mark.slow
 def test_a_failure_is_one_line_and_a_bug_shows_its_traceback_and_its_log(home, tmp_path):
     for deed, in_last_line, in_all in (
         ("refuse", "The camera never moves; choose another shot", ""),
@@ -128,7 +129,9 @@ def test_a_failure_is_one_line_and_a_bug_shows_its_traceback_and_its_log(home, t
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
-@pytest.mark.parametrize(("deed", "number"), [("deaf", signal.SIGINT), ("slow", signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("deed", "number"), [("deaf", signal.SIGINT), pytest.param("slow", signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_an_interrupt_stops_even_a_call_that_hears_nothing_and_leaves_nothing(home, tmp_path, deed, number):
     process = start("reconstruct", clip_that(tmp_path, deed), "--out", tmp_path / "new" / "out")
     wait_for(lambda: list(home.glob("scratch-*/*/store.npy")) or list(home.glob("scratch-*/store.npy")))
@@ -143,6 +146,7 @@ def test_an_interrupt_stops_even_a_call_that_hears_nothing_and_leaves_nothing(ho
 # Serve
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 def test_serve_runs_until_told_to_stop_and_a_second_one_names_the_first(home):
     process = start("serve")

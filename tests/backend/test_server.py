@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+import subprocess
 import sys
 import zlib
 
@@ -79,6 +80,12 @@ def test_an_invited_client_enters_at_once_and_sees_only_its_own_jobs(broker, raw
             assert guest.ask(kind, job=job, **fields)["code"] == "no_such_job"
         assert guest.ask("shutdown", how="now")["code"] == "forbidden"
     ends(raw, job)
+
+
+def test_the_server_imports_nothing_that_computes_or_decodes():
+    code = "import sys, backend.server.broker; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not {"torch", "cv2", "av", "imageio", "pycolmap", "backend.clip", "backend.pipeline"} & set(told.split())
 
 
 def test_the_keys_outlive_the_server(tmp_path):

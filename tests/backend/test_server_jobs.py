@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -63,7 +64,11 @@ def test_a_failed_job_says_why_and_is_tried_again_when_asked_for_again(raw, tmp_
 
 @pytest.mark.parametrize(
     ("deed", "says"),
-    [("die", "was killed"), ("segfault", r"crashed \(SIGSEGV\)"), ("exit", "code 7"), ("bug", "ZeroDivisionError")],
+    [
+        ("die", "was killed"),
+        pytest.param("segfault", r"crashed \(SIGSEGV\)", marks=pytest.mark.slow),
+        pytest.param("exit", "code 7", marks=pytest.mark.slow),
+    ],
 )
 def test_a_worker_that_dies_is_told_and_the_next_job_runs(raw, broker, tmp_path, deed, says):
     job, next_job = (send(raw, clip_that(tmp_path, words))["job"] for words in (deed, "refuse"))
@@ -77,10 +82,13 @@ def test_a_worker_that_dies_is_told_and_the_next_job_runs(raw, broker, tmp_path,
 
 def test_a_bug_leaves_its_traceback_in_the_log(raw, broker, tmp_path):
     job = send(raw, clip_that(tmp_path, "bug"))["job"]
-    ends(raw, job)
+    last = ends(raw, job)[-1]
+    assert "ZeroDivisionError" in last["text"]
+    assert "this is a bug; see the log" in last["hint"]
     assert "ZeroDivisionError: a mistake of ours" in (broker._home / "jobs" / job / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_what_libraries_print_goes_to_the_log(raw, broker, tmp_path):
     job = send(raw, clip_that(tmp_path, "shout"))["job"]
     assert ends(raw, job)[-1]["kind"] == "done"
@@ -97,7 +105,7 @@ def test_a_full_disk_is_told_and_leaves_only_the_log(raw, broker, tmp_path):
     assert [p.name for p in (broker._home / "jobs" / job).iterdir()] == ["log.txt"]
 
 
-@pytest.mark.parametrize("deed", ["slow", "deaf"])
+@pytest.mark.parametrize("deed", [pytest.param("slow", marks=pytest.mark.slow), "deaf"])
 def test_cancel_frees_the_worker_and_leaves_only_the_log(raw, broker, tmp_path, deed):
     """`deaf` is inside a call that holds the interpreter's lock: only killing stops it."""
     job, waiting = (send(raw, clip_that(tmp_path, words))["job"] for words in (deed, "slow"))
@@ -111,6 +119,7 @@ def test_cancel_frees_the_worker_and_leaves_only_the_log(raw, broker, tmp_path, 
     assert ends(raw, send(raw, clip_that(tmp_path, "refuse"))["job"])[-1]["kind"] == "failed"
 
 
+@pytest.mark.slow
 def test_deleting_forgets_a_job_that_has_ended(raw, broker, tmp_path):
     job = send(raw, clip_that(tmp_path, "slow"))["job"]
     assert raw.ask("delete", job=job)["code"] == "busy"
@@ -121,9 +130,36 @@ def test_deleting_forgets_a_job_that_has_ended(raw, broker, tmp_path):
     assert not (broker._home / "jobs" / job).exists()
 
 
+def test_a_result_that_is_gone_from_the_disk_is_made_again(raw, broker, tmp_path):
+    clip = clip_that(tmp_path, "work")
+    job = send(raw, clip)["job"]
+    assert ends(raw, job)[-1]["kind"] == "done"
+    shutil.rmtree(broker._home / "jobs" / job / "capture")
+    again = send(raw, clip)
+    assert (again["job"], again["existed"]) == (job, False)
+    assert ends(raw, job)[-1]["kind"] == "done"
+    assert (broker._home / "jobs" / job / "capture" / "capture.json").is_file()
+
+
+def test_what_ended_long_ago_is_forgotten_with_its_files(tmp_path):
+    home = tmp_path / "home"
+    with server(home) as it, RawClient(it.connection) as raw:
+        old, new = (send(raw, clip_that(tmp_path, "refuse"))["job"] for _ in range(2))
+        for job in (old, new):
+            ends(raw, job)
+        uploads = sorted((home / "uploads").iterdir())
+        it._store._db.execute("UPDATE jobs SET ended = ended - 15 * 24 * 3600 WHERE id = ?", (old,))
+        os.utime(uploads[0], (1, 1))
+    with server(home) as it, RawClient(it.connection) as raw:
+        assert [row["job"] for row in raw.ask("list", first=0)["jobs"]] == [new]
+        assert [p.name for p in (home / "jobs").iterdir()] == [new]
+        assert sorted((home / "uploads").iterdir()) == uploads[1:]
+
+
 # The server's own end
 
 
+@pytest.mark.slow
 def test_a_job_that_ran_when_the_server_ended_is_done_by_the_next_one(tmp_path):
     with server(tmp_path / "home") as first, RawClient(first.connection) as raw:
         job = send(raw, clip_that(tmp_path, "slow"))["job"]
@@ -139,6 +175,7 @@ def test_a_job_that_ran_when_the_server_ended_is_done_by_the_next_one(tmp_path):
         assert ends(raw, waiting)[-1]["kind"] == "failed"
 
 
+@pytest.mark.slow
 def test_draining_ends_after_the_running_job(tmp_path):
     with server(tmp_path / "home") as it, RawClient(it.connection) as raw:
         job = send(raw, clip_that(tmp_path, "work"))["job"]
@@ -176,6 +213,7 @@ def fill_up(store, job):
         return
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 def test_workers_do_not_outlive_a_killed_server(tmp_path):
     code = (

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blender_addon.wire.errors import ProtocolError
@@ -22,6 +22,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.text(st.characters(codec="utf-8")), json_values, max_size=6),
     st.lists(st.binary(), max_size=FRAMES_MAX),

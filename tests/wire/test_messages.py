@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blender_addon.wire import messages
@@ -157,6 +157,7 @@ anything = st.recursive(
 fields = st.sampled_from(sorted({f for table in messages.REQUESTS.values() for f in table} | {"t", "id"}))
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(REQUESTS)), st.dictionaries(fields, anything, max_size=6))
 def test_any_header_passes_or_is_a_protocol_error(kind, values):
     for check in (check_request, check_reply):

@@ -84,7 +84,7 @@ def pose_movers(limbs: dict[str, bpy.types.Object], frame: int) -> None:
         limbs[f"{side} arm"].rotation_euler = (-sign * 1.2 * STRIDE * np.sin(phase), 0, 0)
     bounce = (t / BOUNCE_S + 0.3) % 1
     height = 4 * BOUNCE_M * bounce * (1 - bounce)
-    limbs["ball"].location = (-1.2 + 0.35 * t, 3.05 - 0.1 * t, BALL_RADIUS + height)
+    limbs["ball"].location = (-1.2 + 0.35 * t, 3.05 + 0.15 * t, BALL_RADIUS + height)
     limbs["ball"].rotation_euler = (1.9 * t, 2.4 * t, 0.7 * t)
 
 

@@ -225,7 +225,7 @@ def bunting(rng) -> None:
 def light() -> None:
     """A warm afternoon sun over the left shoulder, soft at its edge, and a blue sky."""
     sun = bpy.data.objects.new("sun", bpy.data.lights.new("sun", "SUN"))
-    sun.data.energy, sun.data.angle, sun.data.color = 5.2, 0.03, (1.0, 0.87, 0.68)
+    sun.data.energy, sun.data.angle, sun.data.color = 5.2, 0.08, (1.0, 0.87, 0.68)
     sun.rotation_euler = (0.76, 0.0, -0.32)
     bpy.context.scene.collection.objects.link(sun)
     world = bpy.data.worlds.new("sky")

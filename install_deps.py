@@ -20,6 +20,7 @@ import csv
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -50,10 +51,7 @@ LOCKED = ("--no-deps", "--only-binary", ":all:", "--require-hashes")  # a lock i
 #: What an installer's last words mean to the person who reads them.
 REASONS = (
     (r"No space left|os error 28|Errno 28|not enough space", "the disk is full; free some space"),
-    (
-        r"hash mismatch|DO NOT MATCH THE HASHES",
-        "a package is not the one that was locked; ask whoever runs your mirror",
-    ),
+    (r"hash mismatch|DO NOT MATCH", "a package is not the one that was locked; ask whoever runs your mirror"),
     (r"no wheels|No matching distribution|current platform", "a package has no build for this kind of machine"),
     (r"Permission denied|Access is denied", "a file could not be written; see who owns this folder"),
     (r"ensurepip|No module named venv", "this Python lacks venv; on Debian and Ubuntu: sudo apt install python3-venv"),
@@ -66,9 +64,6 @@ as_json = False  # progress for a program (--json) or for a person
 
 class Problem(Exception):
     """Something that the person at the keyboard can put right; its text says what happened and what to do."""
-
-
-# ---------------------------------------------------------------- telling, running
 
 
 def log(text: str) -> None:
@@ -85,8 +80,8 @@ def say(text: str, **more: object) -> None:
 
 
 def environment(**more: str) -> dict:
-    """This process's variables, less those that would lead another interpreter astray, and `more`."""
-    astray = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__")
+    """This process's variables and `more`, less those that lead another interpreter astray or have it compile anew."""
+    astray = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__", "PYTHONDONTWRITEBYTECODE")
     return {**{k: v for k, v in os.environ.items() if k not in astray}, "PYTHONUTF8": "1", **more}
 
 
@@ -104,50 +99,48 @@ def run(command: list, what: str, timeout: float = 7200, **variables: str) -> st
     """What an installer prints, all of it logged and the telling lines said. Raises Problem if it fails."""
     words, lines = [str(word) for word in command], []
     log("$ " + " ".join(words))
-    try:
-        process = subprocess.Popen(words, **TEXT, stderr=subprocess.STDOUT, cwd=str(ROOT), env=environment(**variables))
-    except OSError as error:
-        raise Problem(f"{what} failed: {error}") from error
+    process = subprocess.Popen(words, **TEXT, stderr=subprocess.STDOUT, cwd=str(ROOT), env=environment(**variables))
     timer = threading.Timer(timeout, process.kill)
     timer.start()
     try:
         for line in process.stdout:
             lines.append(line.rstrip())
             log("  " + lines[-1])
-            if re.match(r"\s*(Downloading|Downloaded|Installed|Installing)\b", line):
+            if re.match(r"\s*(Downloading|Downloaded|Installed)\b", line):
                 say("      " + line.strip())
         if process.wait() == 0:
             return "\n".join(lines)
     finally:
         timer.cancel()
         process.kill()
+        process.wait()
     last = "\n".join(lines)[-3000:]
     reason = next((why for sign, why in REASONS if re.search(sign, last, re.IGNORECASE)), "the log says why")
     raise Problem(f"{what} failed: {reason}, and run the same command again, it goes on from there. Log: {LOG}")
 
 
-# ---------------------------------------------------------------- which Python, which installer
-
-
 def version_of(python: object) -> str | None:
-    """`3.13` of an interpreter; None of what is none (a shim for a version that is not there, for one)."""
-    return answer(python, "-c", "import sys; print('{}.{}'.format(*sys.version_info))")
+    """`3.13` of an interpreter that the packages are built for; None of any other, and of a shim for none at all."""
+    usual = "sys.implementation.name == 'cpython' and sys.maxsize > 2**32 and 't' not in getattr(sys, 'abiflags', '')"
+    return answer(python, "-c", f"import sys; print('{{}}.{{}}'.format(*sys.version_info) if {usual} else '')") or None
 
 
 def interpreters(version: str) -> list:
-    """Where an interpreter of this version may be, the likeliest first: on PATH, of pyenv, of uv, of Windows."""
+    """Where an interpreter of this version may be: on PATH, with pyenv, uv or Windows' launcher, inside a Blender."""
     name = "python.exe" if WINDOWS else "bin/python3"
     found = [shutil.which(f"python{version}")]
     for folder in (".pyenv/versions", ".local/share/uv/python", "AppData/Roaming/uv/python"):
         found += sorted((Path.home() / folder).glob(f"*{version}.*/{name}"), reverse=True)
-    if WINDOWS:
-        found.append(answer("py", f"-{version}", "-c", "import sys; print(sys.executable)"))
+    found.append(answer("py", f"-{version}", "-c", "import sys; print(sys.executable)") if WINDOWS else None)
+    if shutil.which("blender"):
+        ask = ("--background", "--factory-startup", "--python-expr", "import sys; print('python:', sys.executable)")
+        found += re.findall(r"(?m)^python: (.+)$", answer(shutil.which("blender"), *ask) or "")
     return [str(f) for f in found if f]
 
 
 def choose_python(wanted: tuple, named: str | None = None) -> tuple:
     """(interpreter, version): the one named, or the running one if it will do, or one found, or one that uv fetches."""
-    needed, running = f"Python {' or '.join(wanted)}", "{}.{}".format(*sys.version_info)
+    needed, running = f"Python {' or '.join(wanted)}", version_of(sys.executable)
     if named:
         version = version_of(named)
         if version not in wanted:
@@ -165,7 +158,9 @@ def choose_python(wanted: tuple, named: str | None = None) -> tuple:
         with contextlib.suppress(Problem):
             run([uv, "python", "install", wanted[0]], "Fetching Python", timeout=600)
             return answer(uv, "python", "find", wanted[0]), wanted[0]
-    raise Problem(f"{needed} was not found (this is {running}); install it, or name one with --python PATH.")
+    raise Problem(
+        f"{needed} was not found (this is {platform.python_version()}); install it, or name one with --python PATH."
+    )
 
 
 def python_in(env: Path) -> Path:
@@ -176,19 +171,17 @@ def find_uv(python: str) -> object:
     """The locked uv, in an environment of its own that brings pip as well; else uv on PATH; else None."""
     uv = python_in(TOOLS).with_name("uv.exe" if WINDOWS else "uv")
     locked = re.search(r"(?m)^uv==(\S+)", (LOCKS / "tools.txt").read_text(encoding="utf-8")).group(1)
-    if f"uv {locked}" in (answer(uv, "--version") or ""):
-        return uv
-    try:
-        run([python, "-m", "venv", "--clear", TOOLS], "Making the installer's environment")
-        run([python_in(TOOLS), "-m", "pip", "install", *LOCKED, "-r", LOCKS / "tools.txt"], "Installing uv")
-        return uv
-    except Problem as problem:
-        found = shutil.which("uv")
-        say(f"{'Using the uv on PATH' if found else 'Going on with pip'}. ({problem})")
-        return found
-
-
-# ---------------------------------------------------------------- an environment
+    with alone(TOOLS):
+        if f"uv {locked}" in (answer(uv, "--version") or ""):
+            return uv
+        try:
+            run([python, "-m", "venv", "--clear", TOOLS], "Making the installer's environment")
+            run([python_in(TOOLS), "-m", "pip", "install", *LOCKED, "-r", LOCKS / "tools.txt"], "Installing uv")
+            return uv
+        except Problem as problem:
+            found = shutil.which("uv")
+            say(f"{'Using the uv on PATH' if found else 'Going on with pip'}. ({problem})")
+            return found
 
 
 def damaged_packages(site: Path) -> dict:
@@ -205,9 +198,7 @@ def damaged_packages(site: Path) -> dict:
         record = info / "RECORD"
         rows = list(csv.reader(record.read_text(encoding="utf-8").splitlines())) if record.is_file() else []
         bad = [row[0] for row in rows if len(row) != 3 or not whole(row[0], row[2])]
-        if not any(
-            row[0] == f"{info.name}/RECORD" for row in rows
-        ):  # it names itself, at the end when uv or pip wrote it
+        if [f"{info.name}/RECORD", "", ""] not in rows:  # it names itself too
             bad.append("RECORD")
         if bad:
             damaged[info] = bad[0]
@@ -300,17 +291,15 @@ class Environment:
     def install(self, wanted: dict) -> None:
         if "torch" in wanted:
             self.install_torch(wanted["torch"].split()[-1])
-        locks = [word for group in wanted if group != "torch" for word in ("-r", LOCKS / f"{group}.txt")]
+        locks = [f"-r{LOCKS / group}.txt" for group in wanted if group != "torch"]
         if locks:
             self.pip("install", *LOCKED, *locks, what="Installing the packages")
 
     def install_torch(self, build: str) -> None:
-        """torch and torchvision as a pair: from their makers' index, where uv picks by driver, else from the registry.
-
-        Only the registry's files can be locked by hash; what comes from the index is pinned to the same versions.
-        """
-        self.remove_torch()
+        """torch and torchvision as a pair: from their makers' index, where uv picks by driver, or the registry."""
+        self.clear_torch()
         if self.uv and build != "default" and (build, sys.platform) != ("auto", "darwin"):
+            # The same versions as in the lock, but its hashes are of the registry's files: these come without.
             wanted = ("-r", LOCKS / "torch-index.txt", "--only-binary", ":all:", "--torch-backend", build)
             try:  # asked first, and briefly: a firewall that drops packets must not hold us up
                 brief = {"UV_HTTP_TIMEOUT": "15", "UV_HTTP_RETRIES": "1"}
@@ -322,26 +311,21 @@ class Environment:
                     raise
                 log(str(problem))
                 say("PyTorch's own index does not answer: taking the build of the default registry, large on Linux")
-                self.remove_torch()
+                self.clear_torch()
         self.pip("install", *LOCKED, "-r", LOCKS / "torch.txt", what="Installing PyTorch")
 
-    def remove_torch(self) -> None:
+    def clear_torch(self) -> None:
         """Away with both, lest one of the pair stay from here and the other come from there."""
-        if any((self.site / name).exists() for name in ("torch", "torchvision")):
-            yes = [] if self.uv else ["-y"]
-            self.pip("uninstall", "torch", "torchvision", *yes, what="Removing the PyTorch that is there")
+        for folder in filter(Path.is_dir, self.site.glob("torch*")):
+            shutil.rmtree(folder)
 
     def verify(self, wanted: dict) -> None:
         """See that each file of each package is there, installing once more what is not. Raises Problem if in vain."""
         broken = self.discard_damaged()
         if broken:
             say(f"Incomplete, so installed again: {', '.join(broken)}")
-            if self.uv:
-                answer(self.uv, "cache", "clean", *broken)
-            with_torch = set(broken) & set(
-                re.findall(r"(?m)^([^\s=]+)==", (LOCKS / "torch.txt").read_text().replace("-", "_"))
-            )
-            self.install({g: w for g, w in wanted.items() if g != "torch" or with_torch})
+            answer(self.uv, "cache", "clean", *broken)  # what lies there may be what is damaged here
+            self.install(wanted)
             if self.discard_damaged():
                 raise Problem(f"{broken} cannot be installed whole; look at the disk, delete {self.folder}, run again.")
 
@@ -351,9 +335,6 @@ class Environment:
         for groups in ([g for g in wanted if g != "blender"], [g for g in wanted if g == "blender"]):
             if groups:
                 say(run([self.python, LOCKS / "attempt.py", build, *groups], "Trying the packages").splitlines()[-1])
-
-
-# ---------------------------------------------------------------- the commands
 
 
 def prepare(options: argparse.Namespace) -> Environment:
@@ -374,12 +355,11 @@ def backend(env: Environment) -> None:
 
 
 def extension(*options: str) -> None:
-    """Build the zip, or with --wheels only fetch what goes into it."""
+    """Build the zip, or with --wheels only fetch what goes into it; pip does the fetching."""
     base, _ = choose_python(PYTHONS)
     find_uv(base)
-    if not python_in(TOOLS).exists():
-        raise Problem("The add-on's wheels are fetched with pip, and this Python has none; install python3-venv.")
-    say(run([python_in(TOOLS), LOCKS / "extension.py", *options], "Building the extension").splitlines()[-1])
+    pip = python_in(TOOLS) if python_in(TOOLS).exists() else base
+    say(run([base, LOCKS / "extension.py", pip, *options], "Building the extension").rpartition("\n")[2])
 
 
 def main() -> int:
@@ -403,14 +383,12 @@ def main() -> int:
         env = prepare(options)
         if options.command == "backend":
             return backend(env) or 0
-        tail, home = ["benchmarks.demo", "--out", str(ROOT / "demo")], {"KINORA_HOME": str(CACHE / "demo-home")}
         if options.command == "test":
             extension("--wheels")
-            tail, home = ["pytest"], {}
-        return subprocess.call([str(env.python), "-m", *tail, *rest], cwd=str(ROOT), env=environment(**home))
-    except Problem as problem:
-        log(f"Problem: {problem}")
-        print(json.dumps({"error": str(problem)}) if as_json else f"\n{problem}", file=sys.stderr)
+        module = {"demo": "benchmarks.demo", "test": "pytest"}[options.command]
+        return subprocess.call([str(env.python), "-m", module, *rest], cwd=str(ROOT), env=environment())
+    except (Problem, OSError) as problem:
+        print(json.dumps({"error": str(problem)}) if as_json else f"\n{problem}", flush=True)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. Run the same command again: it goes on from there.", file=sys.stderr)

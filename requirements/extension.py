@@ -6,6 +6,7 @@ pyzmq for each Python and machine that Blender comes with. Blender's own validat
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -18,25 +19,32 @@ ADDON = ROOT / "blender_addon"
 LOCK = Path(__file__).with_suffix(".txt")
 
 
-def fetch_wheel(wheel: Path) -> None:
-    """Put a wheel where the manifest expects it, its bytes checked against the lock. Raises SystemExit."""
-    _, _, python_tag, _, machine = wheel.stem.split("-")
-    pip = [
-        sys.executable,
+def is_whole(wheel: Path) -> bool:
+    """Whether a wheel is there with the bytes that the lock names."""
+    return wheel.exists() and hashlib.sha256(wheel.read_bytes()).hexdigest() in LOCK.read_text(encoding="utf-8")
+
+
+def fetch(wheel: Path, python: str) -> None:
+    """Put a wheel where the manifest expects it, by the pip of that Python. Raises SystemExit."""
+    _, _, tag, _, machine = wheel.stem.split("-")
+    wheel.unlink(missing_ok=True)
+    print(f"Downloading {wheel.name}", flush=True)
+    pip = (
+        python,
         "-m",
         "pip",
         "download",
+        "--quiet",
         "--no-deps",
-        "--only-binary",
-        ":all:",
+        "--only-binary=:all:",
         "--require-hashes",
         "-r",
         LOCK,
-    ]
-    target = ["--platform", machine, "--python-version", python_tag.removeprefix("cp"), "--dest", wheel.parent]
-    print(f"Downloading {wheel.name}", flush=True)
-    if subprocess.run([*map(str, pip), *map(str, target)], stdout=subprocess.DEVNULL).returncode or not wheel.exists():
-        raise SystemExit(f"cannot fetch {wheel.name}")
+    )
+    target = ("--platform", machine, "--python-version", tag.removeprefix("cp"), "--dest", wheel.parent)
+    subprocess.run([str(word) for word in (*pip, *target)], check=False)
+    if not is_whole(wheel):
+        raise SystemExit(f"{wheel.name} could not be fetched")
 
 
 def build(addon: Path, target: Path) -> None:
@@ -66,10 +74,10 @@ def blenders_tool() -> Path | None:
 def main() -> None:
     manifest = tomllib.loads((ADDON / "blender_manifest.toml").read_text(encoding="utf-8"))
     for wheel in (ADDON / w for w in manifest["wheels"]):
-        if not wheel.exists():
-            fetch_wheel(wheel)
+        if not is_whole(wheel):
+            fetch(wheel, python=sys.argv[1])
     if "--wheels" in sys.argv:
-        return
+        return print("The add-on's wheels are here")
     target = ROOT / "dist" / f"{manifest['id']}-{manifest['version']}.zip"
     build(ADDON, target)
     tool = blenders_tool()

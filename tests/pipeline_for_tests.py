@@ -34,7 +34,7 @@ def reconstruct(
 ) -> Path:
     """A capture of the synthetic room, or the trouble that the clip asks for."""
     files = sorted(source.iterdir()) if source.is_dir() else [source]
-    words = files[0].read_text(encoding="utf-8").splitlines()[0].split()
+    words = files[0].read_bytes().partition(b"\n")[0].decode().split()
     run.plan = [("Looking", 0.5), ("Writing the capture", 0.5)]
     with run.stage("Looking"):
         log.info("looking at %d files, %d masks", len(files), len(list(masks.iterdir())) if masks else 0)

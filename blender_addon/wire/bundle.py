@@ -13,9 +13,13 @@ from typing import IO
 
 from .errors import Cancelled, UserError
 
-#: Files of an image folder that travel; everything else in it is left alone.
+#: Files of an image folder that travel; everything else in it is left alone. Some of these the backend cannot read
+#: yet: it then says so, rather than that there are no images.
 IMAGE_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".exr", ".hdr", ".webp", ".bmp", ".dpx", ".tga", ".jp2")
+    (
+        *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".exr", ".dpx", ".cin", ".hdr"),
+        *(".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd"),
+    )
 )
 MOST_IMAGES = 20_000
 BLOCK = 1024 * 1024
@@ -57,18 +61,22 @@ def images_of(path: Path) -> list[Path]:
     if path.is_dir():
         found = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
     else:
-        numbered = re.fullmatch(r"(.*?)(\d+)(\.[^.]+)", path.name)
-        if numbered is None:
+        mine = _numbered(path)
+        if mine is None:
             return [path]
-        head, _, tail = numbered.groups()
-        pattern = re.compile(re.escape(head) + r"\d+" + re.escape(tail))
-        found = [p for p in path.parent.iterdir() if pattern.fullmatch(p.name)]
+        found = [p for p in path.parent.iterdir() if _numbered(p) == mine]
     found = sorted(p for p in found if p.is_file())
     if not found:
         raise UserError(f"There are no images in {path}", "choose a folder of images, or a video")
     if len(found) > MOST_IMAGES:
         raise UserError(f"{path} holds more than {MOST_IMAGES} images", "choose a folder with one shot")
     return found
+
+
+def _numbered(path: Path) -> tuple[str, str] | None:
+    """What stands before and after the last number of an image's name: the same for all of a sequence."""
+    match = re.fullmatch(r"(.*?)\d+(\D*?\.[^.]+)", path.name)
+    return None if match is None else (match[1], match[2])
 
 
 def pack(path: Path, file: IO[bytes]) -> None:

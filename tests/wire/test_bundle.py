@@ -7,7 +7,8 @@ import tarfile
 
 import pytest
 
-from blender_addon.wire.bundle import identify, pack, unpack
+from backend.footage import images as images_of_the_backend
+from blender_addon.wire.bundle import IMAGE_SUFFIXES, identify, pack, unpack
 from blender_addon.wire.errors import Cancelled, UserError
 
 
@@ -47,6 +48,10 @@ def test_what_is_sent_is_what_was_identified_and_comes_back(tmp_path):
     assert (tmp_path / "images.tar").stat().st_size == known.size
     back = unpack(tmp_path / "images.tar", tmp_path / "back")
     assert {p.name: p.read_bytes() for p in back} == {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_images_are_the_same_on_both_sides():
+    assert IMAGE_SUFFIXES == images_of_the_backend.IMAGE_SUFFIXES
 
 
 def test_one_image_stands_for_its_numbered_siblings(tmp_path):

@@ -11,6 +11,7 @@ import argparse
 import json
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -121,18 +122,24 @@ def check_output(out: Path) -> None:
 def addon_of_its_own() -> Iterator[None]:
     """The add-on registered in an empty file, with a data folder of its own that knows this checkout's backend.
 
-    On the way out the add-on stops the server that it started, and the data folder goes.
+    On the way out the add-on stops the server that it started, and the data folder goes, unless something failed:
+    the server's logs are in it.
     """
-    with tempfile.TemporaryDirectory(prefix="kinora-demo-", ignore_cleanup_errors=True) as home:
-        os.environ["KINORA_HOME"] = home
-        pointer = {"python": sys.executable, "repo": str(ROOT)}
-        paths.backend_pointer().write_text(json.dumps(pointer), encoding="utf-8")
-        bpy.ops.wm.read_factory_settings(use_empty=True)
-        blender_addon.register()
-        try:
-            yield
-        finally:
-            blender_addon.unregister()
+    home, keep = tempfile.mkdtemp(prefix="kinora-demo-"), False
+    os.environ["KINORA_HOME"] = home
+    pointer = {"python": sys.executable, "repo": str(ROOT)}
+    paths.backend_pointer().write_text(json.dumps(pointer), encoding="utf-8")
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    blender_addon.register()
+    try:
+        yield
+    except Exception:
+        keep = True
+        raise
+    finally:
+        blender_addon.unregister()
+        if not keep:
+            shutil.rmtree(home, ignore_errors=True)
 
 
 def start_backend() -> None:
@@ -149,13 +156,15 @@ def reconstruct(folder: Path) -> None:
     settings.lens.focal_mm, settings.lens.sensor_width_mm = FOCAL_MM, SENSOR_MM
     bpy.ops.kinora.reconstruct()
     job = session.current().job(bpy.context.scene)
-    shown = ""
+    shown = ("", 0)
 
     def finished(_) -> bool:
         nonlocal shown
-        if job.active and job.status != shown:
-            shown = job.status
-            print(f"  {job.fraction:4.0%}  {shown}", flush=True)
+        now = (job.status, int(10 * job.fraction))
+        if job.active and now != shown:
+            shown = now
+            left = f", {job.eta_s:.0f} s left" if job.eta_s else ""
+            print(f"  {job.fraction:4.0%}  {job.status}{left}", flush=True)
         return not job.active
 
     pump_until(finished)

@@ -31,11 +31,12 @@ def engines(options: argparse.Namespace) -> int:
 
 def weights(options: argparse.Namespace) -> int:
     """List the weights that engines need, with size and terms."""
-    if not CHECKPOINTS.is_file():
+    entries = tomllib.loads(CHECKPOINTS.read_text(encoding="utf-8"))
+    if not entries:
         print("No weights are needed: the classical engine works without any")
-        return 0
-    for name, entry in tomllib.loads(CHECKPOINTS.read_text(encoding="utf-8")).items():
-        print(f"{name:<28} {entry['bytes'] / 1e6:8.0f} MB  {entry['licence']}")
+    for name, entry in entries.items():
+        terms = "commercial use allowed" if entry["commercial_use"] else "no commercial use"
+        print(f"{name:<24} {entry['engine']:<12} {entry['bytes'] / 1e6:8.0f} MB  {entry['licence']}; {terms}")
     return 0
 
 

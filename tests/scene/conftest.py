@@ -8,8 +8,6 @@ bpy = pytest.importorskip("bpy")
 @pytest.fixture(autouse=True)
 def empty_file():
     bpy.ops.wm.read_factory_settings(use_empty=True)
-    yield
-    bpy.ops.wm.read_factory_settings(use_empty=True)
 
 
 @pytest.fixture

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
+from pathlib import Path
+
+import pytest
+
+places = pytest.StashKey[Path]()
+statuses = pytest.StashKey[int]()
 
 
 def pytest_configure(config) -> None:
     """Before anything is imported, since Blender reads its variable when it starts."""
-    place = tempfile.mkdtemp(prefix="kinora-tests-")
-    os.environ["KINORA_HOME"] = os.path.join(place, "kinora")
-    os.environ["BLENDER_USER_RESOURCES"] = os.path.join(place, "blender")
-    os.makedirs(os.environ["BLENDER_USER_RESOURCES"])
-    config.add_cleanup(lambda: shutil.rmtree(place, ignore_errors=True))
+    place = config.stash[places] = Path(tempfile.mkdtemp(prefix="kinora-tests-"))
+    os.environ["KINORA_HOME"] = str(place / "kinora")
+    os.environ["BLENDER_USER_RESOURCES"] = str(place / "blender")
+    (place / "blender").mkdir()
+
+
+def pytest_sessionfinish(session, exitstatus) -> None:
+    session.config.stash[statuses] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config) -> None:
+    """Tidy up, and where Blender was loaded leave without it: it has hung on the way out, and has the last word else."""
+    shutil.rmtree(config.stash[places], ignore_errors=True)
+    if "bpy" in sys.modules and statuses in config.stash:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(config.stash[statuses])

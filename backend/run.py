@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,11 @@ class Run:
     _fraction: float = 0.0
     _last_report: float = 0.0
     _started: float = field(default_factory=time.monotonic)
+
+    @property
+    def workers(self) -> int:
+        """How many threads may work at once."""
+        return self.threads or os.cpu_count() or 1
 
     def check(self) -> None:
         """Raise Cancelled when the user asked for it."""

@@ -150,11 +150,11 @@ class ClassicalSettings(Settings):
     """Settings of the classical engine."""
 
     max_features: int = option(
-        2048,
-        "Features",
-        "Most image features per frame for the camera solve; more is slower and helps on soft plates",
-        minimum=256,
-        maximum=16384,
+        500,
+        "Tracks",
+        "Points followed through the picture at a time for the camera solve; more is slower and helps on soft plates",
+        minimum=100,
+        maximum=4000,
         advanced=True,
     )
     find_movers: bool = option(

@@ -1,0 +1,118 @@
+"""Dense depth: every static pixel triangulated from its flow to the neighbouring frames."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ..geometry.camera import pixel_centres, rays
+from ..geometry.motion import inverse_depth_equations
+from ..geometry.rigid import invert_poses
+from ..run import Run
+from ..wire import CONFIDENCE_MEASURED
+from .flow import Flows, inside, sample
+
+#: Rounds of iteratively reweighted least squares.
+ROUNDS = 5
+#: Noise of the flow in pixels at 512 across: residuals beyond it lose their say (Geman-McClure), and no depth is
+#: believed to be better than what this noise allows.
+FLOW_NOISE_PX = 0.5
+#: A depth more uncertain than this fraction of itself was not measured.
+MAX_RELATIVE_SD = 0.08
+#: Depths of two frames that differ by less than this fraction confirm each other.
+AGREEMENT = 0.05
+
+
+def dense_depth(
+    flows: Flows, world_from_camera: np.ndarray, intrinsics: np.ndarray, run: Run
+) -> tuple[np.ndarray, np.ndarray]:
+    """(T, H, W) float32 z-depth and confidence: 0 where nothing was measured, else from CONFIDENCE_MEASURED to 1.
+
+    Each pixel's inverse depth is the robust least-squares solution over all neighbours; its confidence falls with
+    the disagreement of forward and backward flow, with the residual, and with the depth's uncertainty for want of
+    parallax. What no neighbour's own depth confirms is dropped.
+    """
+    width, height = flows.size
+    depth = np.zeros((flows.frame_count, height, width), np.float32)
+    confidence = np.zeros_like(depth)
+
+    def measure(t: int) -> None:
+        depth[t], confidence[t] = triangulate(t, flows, world_from_camera, intrinsics)
+
+    with ThreadPoolExecutor(run.workers) as pool:
+        for _ in run.steps(pool.map(measure, range(len(depth))), total=2 * len(depth)):
+            pass
+        confirmed = list(pool.map(lambda t: confirm(t, depth, flows, world_from_camera, intrinsics), range(len(depth))))
+    run.check()
+    for t, ok in enumerate(confirmed):
+        depth[t][~ok] = confidence[t][~ok] = 0
+    return depth, confidence
+
+
+def triangulate(
+    t: int, flows: Flows, world_from_camera: np.ndarray, intrinsics: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W) z-depth and confidence of frame t, both 0 where nothing was measured."""
+    width, height = flows.size
+    noise = np.float32(FLOW_NOISE_PX * width / 512)
+    ray = rays(intrinsics, width, height).astype(np.float32)
+    xy = pixel_centres(width, height).astype(np.float32)
+    equations, trusts = [], []
+    for n in flows.neighbours(t):
+        if not np.isfinite(world_from_camera[[t, n]]).all():
+            continue
+        forward, error = flows.between(t, n)
+        target = xy + forward
+        n_from_t = (invert_poses(world_from_camera[n]) @ world_from_camera[t]).astype(np.float32)
+        equations.append(inverse_depth_equations(target, ray, n_from_t, intrinsics.astype(np.float32)))
+        trusts.append(inside(target, width, height) / (1 + (error / (2 * noise)) ** 2) ** 2)
+    if len(equations) < 2:
+        return np.zeros((2, height, width), np.float32)
+
+    rho = np.zeros((height, width), np.float32)
+    for i in range(ROUNDS):
+        top, information, misfit, support = np.zeros((4, height, width), np.float32)
+        for (slope, offset, q_z, e_z), trust in zip(equations, trusts):
+            w = np.maximum(q_z + rho * e_z, 0.05)
+            rx, ry = ((slope[..., k] * rho - offset[..., k]) / w for k in (0, 1))
+            squared = rx**2 + ry**2
+            weight = trust if i == 0 else trust / (1 + squared / (4 * noise**2)) ** 2
+            top += weight / w**2 * (slope[..., 0] * offset[..., 0] + slope[..., 1] * offset[..., 1])
+            information += weight / w**2 * (slope[..., 0] ** 2 + slope[..., 1] ** 2)
+            misfit += weight * squared
+            support += weight
+        rho = top / np.maximum(information, 1e-12)
+    rms = np.sqrt(misfit / np.maximum(support, 1e-6))
+    sd = np.maximum(rms, noise) / np.sqrt(np.maximum(information, 1e-12))
+    relative_sd = sd / np.maximum(rho, 1e-9)
+    quality = (
+        np.minimum(support / 2, 1) / (1 + (rms / (2 * noise)) ** 2) / (1 + (relative_sd / (MAX_RELATIVE_SD / 2)) ** 2)
+    )
+    good = (rho > 0) & (relative_sd < MAX_RELATIVE_SD) & (support > 0.8) & (rms < 3 * noise)
+    confidence = CONFIDENCE_MEASURED + (1 - CONFIDENCE_MEASURED) * quality
+    return np.where(good, 1 / np.maximum(rho, 1e-9), 0), np.where(good, confidence, 0)
+
+
+def confirm(
+    t: int, depth: np.ndarray, flows: Flows, world_from_camera: np.ndarray, intrinsics: np.ndarray
+) -> np.ndarray:
+    """(H, W) bool: pixels of frame t whose depth the depth of at least one neighbour agrees with, and more do than not."""
+    width, height = flows.size
+    ray = rays(intrinsics, width, height).astype(np.float32)
+    fx, fy, cx, cy = intrinsics.astype(np.float32)
+    agree = np.zeros((height, width), np.int8)
+    differ = np.zeros_like(agree)
+    for n in flows.neighbours(t):
+        if not np.isfinite(world_from_camera[[t, n]]).all():
+            continue
+        n_from_t = (invert_poses(world_from_camera[n]) @ world_from_camera[t]).astype(np.float32)
+        x, y, z = ((ray @ n_from_t[k, :3]) * depth[t] + n_from_t[k, 3] for k in range(3))
+        z_safe = np.maximum(z, 1e-6)
+        there = np.stack([x / z_safe * fx + cx, y / z_safe * fy + cy], axis=-1)
+        seen = sample(depth[n], there, nearest=True)
+        known = (z > 0) & (seen > 0) & (depth[t] > 0)
+        ratio = z / np.maximum(seen, 1e-6)
+        agree += known & (np.abs(ratio - 1) < AGREEMENT)
+        differ += known & (np.abs(ratio - 1) > 2 * AGREEMENT)
+    return (agree >= 1) & (agree >= differ)

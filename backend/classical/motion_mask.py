@@ -1,0 +1,74 @@
+"""Motion masks: pixels whose flow the camera's own motion cannot explain."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+
+from ..geometry.camera import pixel_centres
+from ..geometry.motion import unexplained_motion
+from ..geometry.rigid import invert_poses
+from ..run import Run
+from .flow import Flows, inside
+from .smoothing import edge_aware_mean
+
+#: Frames smoothed together.
+BATCH = 8
+
+
+def motion_masks(
+    frames: np.ndarray, flows: Flows, world_from_camera: np.ndarray, intrinsics: np.ndarray, threshold: float, run: Run
+) -> np.ndarray:
+    """(T, H, W) bool: what moves by itself in (T, H, W, 3) frames, for known cameras and intrinsics fx fy cx cy."""
+    count, height, width = frames.shape[:3]
+    masks = np.zeros((count, height, width), bool)
+
+    def score(t):
+        return motion_score(t, flows, world_from_camera, intrinsics, threshold * width / 512)
+
+    with ThreadPoolExecutor(run.workers) as pool:
+        for start in run.steps(range(0, count, BATCH)):
+            batch = slice(start, min(start + BATCH, count))
+            scores, weights = (np.stack(a) for a in zip(*pool.map(score, range(batch.start, batch.stop))))
+            smooth, _ = edge_aware_mean(scores, weights + 0.01, frames[batch], reach=width / 60, edge=10)
+            masks[batch] = [tidy(s > 1, height * width // 1000) for s in smooth]
+    return masks
+
+
+def motion_score(
+    t: int, flows: Flows, world_from_camera: np.ndarray, intrinsics: np.ndarray, threshold_px: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(H, W) how far pixels of frame t break the static motion, in units of the threshold, and the weight of it.
+
+    Each neighbour counts as far as its flow agrees with the flow back; where the flow itself is noisy, as the median
+    distance tells, the threshold is wider.
+    """
+    width, height = flows.size
+    xy = pixel_centres(width, height).astype(np.float32)
+    total, weight = np.zeros((2, height, width), np.float32)
+    for n in flows.neighbours(t):
+        if not np.isfinite(world_from_camera[[t, n]]).all():
+            continue
+        forward, error = flows.between(t, n)
+        targets = xy + forward
+        n_from_t = invert_poses(world_from_camera[n]) @ world_from_camera[t]
+        distance = unexplained_motion(xy, targets, n_from_t, intrinsics, intrinsics).astype(np.float32)
+        trust = inside(targets, width, height) / (1 + error**2)
+        seen = trust[::4, ::4] > 0.5
+        noise = np.median(distance[::4, ::4][seen]) if seen.any() else 1.0
+        total += trust * np.minimum(distance / (threshold_px * max(1.0, 3 * noise)), 3.0)
+        weight += trust
+    return total / np.maximum(weight, 1e-6), weight
+
+
+def tidy(mask: np.ndarray, smallest: int) -> np.ndarray:
+    """The mask without specks and pinholes of fewer than `smallest` pixels."""
+    for value in (True, False):
+        count, labels, stats, _ = cv2.connectedComponentsWithStats((mask == value).astype(np.uint8), connectivity=4)
+        small = stats[:, cv2.CC_STAT_AREA] < smallest
+        small[0] = False
+        if count > 1:
+            mask = np.where(small[labels], not value, mask)
+    return mask

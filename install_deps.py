@@ -364,7 +364,8 @@ def extension(*options: str) -> None:
 
 def main() -> int:
     global as_json
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written, allow_abbrev=False)
     parser.add_argument("command", choices=(*GROUPS, "extension", "doctor"))
     parser.add_argument("--python", metavar="PATH", help="build on this Python, not on the running or the best one")
     parser.add_argument("--torch", metavar="BUILD", help="auto, default, none, cpu, or the likes of cu130 and rocm7.0")

@@ -28,7 +28,7 @@ def pytest_sessionfinish(session, exitstatus) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config) -> None:
-    """Tidy up, and where Blender was loaded leave without its goodbye: it has hung there, and prints after the summary."""
+    """Tidy up, and where Blender was loaded leave without its goodbye: it has hung, and prints below the summary."""
     shutil.rmtree(config.stash[places], ignore_errors=True)
     if "bpy" in sys.modules and statuses in config.stash:
         sys.stdout.flush()

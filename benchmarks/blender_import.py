@@ -1,15 +1,18 @@
 """How fast a capture is imported into Blender and played: `python benchmarks/blender_import.py --help`.
 
-Run it in the Python of the Blender to measure (the `bpy` wheel, or `blender -b --python-exit-code 1 -P FILE --`). The
-capture is synthetic: 65 frames of 512 x 288 pixels, every one of them a coloured point. Frame change is
-`scene.frame_set` with the evaluation of everything in the scene, after the first pass over all frames.
+Run it in a Python that has the `bpy` wheel of the Blender to measure. The capture is synthetic: 65 frames of 512 x 288
+pixels, every one of them a coloured point. Frame change is `scene.frame_set` with the evaluation of everything in the
+scene, after a first pass over all frames. Every row of the table is measured in a process of its own; memory is what
+its first import and playing it added.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -70,7 +73,7 @@ def resident_mb() -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
-def play(scene: bpy.types.Scene, player: bpy.types.Object, passes: int) -> np.ndarray:
+def play(scene: bpy.types.Scene, passes: int) -> np.ndarray:
     """Milliseconds of each frame change, warm."""
     times = []
     for number in range(passes + 1):
@@ -84,7 +87,7 @@ def play(scene: bpy.types.Scene, player: bpy.types.Object, passes: int) -> np.nd
 
 def measure(folder: Path, storage: str, runs: int) -> list[str]:
     """One row of the table: the median over `runs` imports, each into an empty file."""
-    seconds, changes, filtered = [], [], []
+    seconds, changes, filtered, memory = [], [], [], None
     for _ in range(runs):
         bpy.ops.wm.read_factory_settings(use_empty=True)
         scene, before = bpy.context.scene, resident_mb()
@@ -92,10 +95,10 @@ def measure(folder: Path, storage: str, runs: int) -> list[str]:
         collection = import_capture(folder, scene, ImportOptions(storage=storage, min_confidence=0.0))
         seconds.append(time.perf_counter() - began)
         player = next(ob for ob in collection.objects if ob.modifiers and ob.modifiers[0].name == nodes.PLAYER)
-        changes.append(play(scene, player, 2))
-        memory = resident_mb() - before
+        changes.append(play(scene, 2))
+        memory = memory if memory is not None else resident_mb() - before
         nodes.set_input(player.modifiers[0], "Min Confidence", 0.3)
-        filtered.append(play(scene, player, 2))
+        filtered.append(play(scene, 2))
     blend = folder.parent / "benchmark.blend"
     bpy.ops.wm.save_as_mainfile(filepath=str(blend))
     report = ImportReport.read(collection)
@@ -116,7 +119,11 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=65)
     parser.add_argument("--size", type=int, nargs=2, default=(512, 288), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--runs", type=int, default=3)
-    options = parser.parse_args(sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else None)
+    parser.add_argument("--row", nargs=2, metavar=("STORAGE", "CAPTURE"), help="measure one row, as JSON")
+    options = parser.parse_args()
+    if options.row:
+        print(json.dumps(measure(Path(options.row[1]), options.row[0], options.runs)))
+        return
     width, height = options.size
     print(f"Blender {bpy.app.version_string}, Python {platform.python_version()}, {os.cpu_count()} cores")
     print(f"{options.frames} frames of {width} x {height} = {width * height:,} points each")
@@ -132,7 +139,11 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as temporary:
         folder = write_capture(synthetic_capture(options.frames, width, height), Path(temporary) / "capture")
-        rows = [header, ["---"] * len(header), *(measure(folder, s, options.runs) for s in ("frames", "split"))]
+        rows = [header, ["---"] * len(header)]
+        for storage in ("frames", "split"):
+            command = [sys.executable, __file__, "--row", storage, str(folder), "--runs", str(options.runs)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            rows.append(json.loads(next(line for line in done.stdout.splitlines() if line.startswith("["))))
     for row in rows:
         print("| " + " | ".join(row) + " |")
 

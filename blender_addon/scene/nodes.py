@@ -131,27 +131,29 @@ def _make_filter() -> bpy.types.NodeTree:
     _filter_inputs(graph)
     geometry, density, least = graph.input("Geometry"), graph.input("Density"), graph.input("Min Confidence")
     show_static, show_dynamic = graph.input("Show Static"), graph.input("Show Dynamic")
-    dynamic = graph.attribute(DYNAMIC, "BOOLEAN")
+    sparse, thresholded = graph.math("LESS_THAN", density, 1.0), graph.math("GREATER_THAN", least, 0.0)
+    partial = graph.logic("NAND", show_static, show_dynamic)
+
+    def when(used: Any, field: Any) -> Any:
+        """The field where it is used at all: what is switched off costs nothing at each frame."""
+        return graph.node("GeometryNodeSwitch", {"Switch": used, "True": field}, input_type="BOOLEAN")
+
     # Confidences are stored as float16 in a capture: 0.1 comes back as 0.09998 and must pass a threshold of 0.1.
     uncertain = graph.math("LESS_THAN", graph.attribute(CONFIDENCE, "FLOAT"), graph.math("MULTIPLY", least, 0.999))
-    unlucky = graph.math(
-        "GREATER_THAN", graph.node("FunctionNodeRandomValue", {"Min": 0.0, "Max": 1.0}, data_type="FLOAT"), density
-    )
+    chance = graph.node("FunctionNodeRandomValue", {"Min": 0.0, "Max": 1.0}, data_type="FLOAT")
+    unlucky = graph.math("GREATER_THAN", chance, density)
+    dynamic = graph.attribute(DYNAMIC, "BOOLEAN")
     unwanted = graph.logic(
         "OR",
         graph.logic("AND", dynamic, graph.logic("NOT", show_dynamic)),
         graph.logic("NIMPLY", graph.logic("NOT", show_static), dynamic),
     )
-    selection = graph.logic("OR", graph.logic("OR", uncertain, unlucky), unwanted)
+    selection = graph.logic("OR", when(thresholded, uncertain), when(sparse, unlucky))
+    selection = graph.logic("OR", selection, when(partial, unwanted))
     filtered = graph.node("GeometryNodeDeleteGeometry", {"Geometry": geometry, "Selection": selection}, domain="POINT")
-    needed = graph.logic(
-        "OR",
-        graph.logic("OR", graph.math("GREATER_THAN", least, 0.0), graph.math("LESS_THAN", density, 1.0)),
-        graph.logic("NAND", show_static, show_dynamic),
-    )
-    return graph.finish(
-        graph.node("GeometryNodeSwitch", {"Switch": needed, "False": geometry, "True": filtered}, input_type="GEOMETRY")
-    )
+    needed = graph.logic("OR", graph.logic("OR", thresholded, sparse), partial)
+    choice = {"Switch": needed, "False": geometry, "True": filtered}
+    return graph.finish(graph.node("GeometryNodeSwitch", choice, input_type="GEOMETRY"))
 
 
 def _filtered(graph: Graph, geometry: Any) -> Any:

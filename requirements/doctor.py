@@ -35,7 +35,9 @@ def examine_machine(findings: Findings) -> None:
     if uv:
         asked = setup.answer(uv, "pip", "compile", "--no-cache", "--no-deps", "--quiet", setup.LOCKS / "tools.txt")
         findings.line(
-            bool(asked), "the package registry answers", "look at the network, proxy or mirror (docs/install.md)"
+            bool(asked),
+            f"package registry: {'answers' if asked else 'no answer'}",
+            "look at the network, proxy or mirror (docs/install.md)",
         )
 
 
@@ -43,13 +45,19 @@ def examine_environment(folder: Path, findings: Findings) -> None:
     """Marker, locks, files, and whether the packages load and compute where they should."""
     env = setup.Environment(folder, sys.executable, folder.name.partition("-")[2], None)
     have = env.complete()
-    findings.line(bool(have), f"{folder.name} is complete ({', '.join(have)})", "run the command that made it again")
+    findings.line(bool(have), f"{folder.name}: {', '.join(have) or 'incomplete'}", "run the command that made it again")
     stale = [group for group, lock in env.wanted(tuple(have)).items() if have[group] != lock]
-    findings.line(not stale, f"{folder.name} is what the locks say", "run the command that made it again")
+    findings.line(
+        not stale,
+        f"{folder.name}: {', '.join(stale) or 'nothing'} older than its lock",
+        "run the command that made it again",
+    )
     damaged = setup.damaged_packages(env.site)
     bad = ", ".join(f"{name} of {info.name}" for info, name in damaged.items())
     findings.line(
-        not damaged, f"{folder.name} has every file {bad}", "run the command that made it again, with --repair"
+        not damaged,
+        f"{folder.name}: {bad or 'nothing'} missing or cut",
+        "run the command that made it again, with --repair",
     )
     if have and not damaged:
         try:

@@ -18,8 +18,8 @@ class ImportOptions(Settings):
     set_scene: bool = option(
         True,
         "Set Up Scene",
-        "Give the scene the frame rate, frame range, size and camera of the capture, and show its plate and masks in "
-        "the compositor",
+        "Give the scene the frame rate, frame range, size and camera of the capture, show its plate and masks in the "
+        "compositor, and look through the camera",
     )
     storage: str = option(
         "frames",

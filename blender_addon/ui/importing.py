@@ -15,9 +15,24 @@ def import_with_cursor(folder: Path, scene: bpy.types.Scene, options: ImportOpti
     manager = bpy.context.window_manager
     manager.progress_begin(0, 100)
     try:
-        return import_capture(folder, scene, options, lambda stage, fraction: manager.progress_update(100 * fraction))
+        collection = import_capture(
+            folder, scene, options, lambda stage, fraction: manager.progress_update(100 * fraction)
+        )
     finally:
         manager.progress_end()
+    if options.set_scene:
+        look_through_camera(scene)
+    return collection
+
+
+def look_through_camera(scene: bpy.types.Scene) -> None:
+    """Turn the 3D views of `scene` to its camera, in colour: Solid shading draws every point grey."""
+    for window in bpy.context.window_manager.windows:
+        if window.scene == scene:
+            for space in (area.spaces.active for area in window.screen.areas if area.type == "VIEW_3D"):
+                space.region_3d.view_perspective = "CAMERA"
+                if space.shading.type in {"SOLID", "WIREFRAME"}:
+                    space.shading.type = "MATERIAL"
 
 
 def hands_off(scene: bpy.types.Scene) -> bool:

@@ -24,7 +24,8 @@ class TrajectoryError:
 
     Lengths are in the truth's unit. `ate_rmse` is the root mean square distance of the camera centres (Sturm et al.
     2012), `ate_relative` the same as a fraction of `path_length`, the true path's length over the frames compared.
-    `rotation_deg_rmse` compares orientations after the same alignment; the two step errors compare the motion from
+    `rotation_deg_rmse` compares orientations after the one rotation that brings them nearest to each other, since
+    the centres of a nearly straight path leave the turn about it open; the two step errors compare the motion from
     each frame to the next one compared. `missing` frames had no estimate (or no truth) and are in none of the
     figures; `alignment` brings the estimate to the truth.
     """
@@ -88,11 +89,13 @@ def absolute_trajectory_error(estimate: np.ndarray, truth: np.ndarray, with_scal
     distance = np.linalg.norm(a[:, :3, 3] - b[:, :3, 3], axis=1)
     length = path_length(b)
     step_error = invert_poses(_steps(b)) @ _steps(a)
+    to_truth = mean_rotation(b[:, :3, :3] @ np.swapaxes(a[:, :3, :3], 1, 2))
+    turned = to_truth @ a[:, :3, :3]
     return TrajectoryError(
         ate_rmse=_rms(distance),
         path_length=length,
         ate_relative=_rms(distance) / length if length > 0 else float("nan"),
-        rotation_deg_rmse=_rms(rotation_angles_deg(np.swapaxes(b[:, :3, :3], 1, 2) @ a[:, :3, :3])),
+        rotation_deg_rmse=_rms(rotation_angles_deg(np.swapaxes(b[:, :3, :3], 1, 2) @ turned)),
         step_translation_rmse=_rms(np.linalg.norm(step_error[:, :3, 3], axis=1)),
         step_rotation_deg_rmse=_rms(rotation_angles_deg(step_error[:, :3, :3])),
         compared=int(both.sum()),

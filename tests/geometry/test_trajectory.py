@@ -47,13 +47,23 @@ def test_error_grows_with_the_noise_and_is_told_against_the_true_length():
     assert errors[1].ate_relative == pytest.approx(errors[1].ate_rmse / path_length(truth))
 
 
-def test_a_turned_camera_is_seen_in_rotation_and_not_in_position():
+def test_a_camera_that_turns_wrongly_is_seen_in_rotation_and_not_in_position():
     truth = hand_held(20)
     turned = truth.copy()
-    turned[:, :3, :3] = truth[:, :3, :3] @ Rotation.from_euler("y", 3, degrees=True).as_matrix()
+    wrong = np.where(np.arange(20) % 2, 3.0, -3.0)  # degrees to either side of where it should look
+    turned[:, :3, :3] = truth[:, :3, :3] @ Rotation.from_euler("y", wrong[:, None], degrees=True).as_matrix()
     error = absolute_trajectory_error(turned, truth)
     assert error.ate_rmse == pytest.approx(0, abs=1e-9)
-    assert error.rotation_deg_rmse == pytest.approx(3)
+    assert error.rotation_deg_rmse == pytest.approx(3, rel=0.01)
+    assert error.step_rotation_deg_rmse == pytest.approx(6, rel=0.01)
+
+
+def test_rotation_is_told_well_where_the_path_is_nearly_straight():
+    """A tenth of a millimetre of noise may turn the aligned path about itself, and that is no error of rotation."""
+    truth = straight(20)
+    noisy = truth.copy()
+    noisy[:, 1:3, 3] += 1e-4 * np.stack([np.sin(np.arange(20)), np.cos(np.arange(20))], 1)
+    assert absolute_trajectory_error(noisy, truth).rotation_deg_rmse < 0.01
 
 
 def test_without_scale_a_path_of_another_size_is_wrong():

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from ..colmap import pycolmap
 
+from ..colmap import pycolmap
 from ..run import Run
 from .tracks import Observations
 

@@ -17,7 +17,7 @@ from .flow import Flows, inside, sample
 ROUNDS = 5
 #: Noise of the flow in pixels at 512 across: residuals beyond it lose their say (Geman-McClure), and no depth is
 #: believed to be better than what this noise allows.
-FLOW_NOISE_PX = 0.5
+FLOW_NOISE_PX = 0.4
 #: A depth more uncertain than this fraction of itself was not measured.
 MAX_RELATIVE_SD = 0.08
 #: Depths of two frames that differ by less than this fraction confirm each other.

@@ -16,6 +16,10 @@ from .smoothing import edge_aware_mean
 
 #: Frames smoothed together.
 BATCH = 8
+#: Pixels at 512 across by which a pixel may break the static motion at the threshold of 1.
+TOLERANCE_PX = 1.2
+#: Scores are cut at this, so that a strong mover's edge stays where it is when they are smoothed.
+HIGHEST = 2.0
 
 
 def motion_masks(
@@ -26,13 +30,13 @@ def motion_masks(
     masks = np.zeros((count, height, width), bool)
 
     def score(t):
-        return motion_score(t, flows, world_from_camera, intrinsics, threshold * width / 512)
+        return motion_score(t, flows, world_from_camera, intrinsics, threshold * TOLERANCE_PX * width / 512)
 
     with ThreadPoolExecutor(run.workers) as pool:
         for start in run.steps(range(0, count, BATCH)):
             batch = slice(start, min(start + BATCH, count))
             scores, weights = (np.stack(a) for a in zip(*pool.map(score, range(batch.start, batch.stop))))
-            smooth, _ = edge_aware_mean(scores, weights + 0.01, frames[batch], reach=width / 60, edge=10)
+            smooth, _ = edge_aware_mean(scores, weights + 0.01, frames[batch], reach=width / 25, edge=10)
             masks[batch] = [tidy(s > 1, height * width // 1000) for s in smooth]
     return masks
 
@@ -58,7 +62,7 @@ def motion_score(
         trust = inside(targets, width, height) / (1 + error**2)
         seen = trust[::4, ::4] > 0.5
         noise = np.median(distance[::4, ::4][seen]) if seen.any() else 1.0
-        total += trust * np.minimum(distance / (threshold_px * max(1.0, 3 * noise)), 3.0)
+        total += trust * np.minimum(distance / (threshold_px * max(1.0, 3 * noise)), HIGHEST)
         weight += trust
     return total / np.maximum(weight, 1e-6), weight
 

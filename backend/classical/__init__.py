@@ -1,1 +1,1 @@
-"""The parts of the classical engine, one idea a file: shots, features, sfm, rotation, flow, motion masks, depth, filling."""
+"""The parts of the classical engine, one idea a file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 
 from ..geometry.camera import pixel_centres, rays
@@ -21,7 +22,9 @@ FLOW_NOISE_PX = 0.4
 #: A depth more uncertain than this fraction of itself was not measured.
 MAX_RELATIVE_SD = 0.08
 #: Depths of two frames that differ by less than this fraction confirm each other.
-AGREEMENT = 0.05
+AGREEMENT = 0.04
+#: Where depth jumps by more than this factor within two pixels, flow has smeared one surface over the other.
+JUMP = 1.1
 
 
 def dense_depth(
@@ -97,12 +100,14 @@ def triangulate(
 def confirm(
     t: int, depth: np.ndarray, flows: Flows, world_from_camera: np.ndarray, intrinsics: np.ndarray
 ) -> np.ndarray:
-    """(H, W) bool: pixels of frame t whose depth the depth of at least one neighbour agrees with, and more do than not."""
+    """(H, W) bool: pixels of frame t whose depth most neighbours that know of it confirm, away from depth jumps.
+
+    One neighbour must agree, two where three or more know.
+    """
     width, height = flows.size
     ray = rays(intrinsics, width, height).astype(np.float32)
     fx, fy, cx, cy = intrinsics.astype(np.float32)
-    agree = np.zeros((height, width), np.int8)
-    differ = np.zeros_like(agree)
+    agree, differ, know = np.zeros((3, height, width), np.int8)
     for n in flows.neighbours(t):
         if not np.isfinite(world_from_camera[[t, n]]).all():
             continue
@@ -112,7 +117,15 @@ def confirm(
         there = np.stack([x / z_safe * fx + cx, y / z_safe * fy + cy], axis=-1)
         seen = sample(depth[n], there, nearest=True)
         known = (z > 0) & (seen > 0) & (depth[t] > 0)
-        ratio = z / np.maximum(seen, 1e-6)
-        agree += known & (np.abs(ratio - 1) < AGREEMENT)
-        differ += known & (np.abs(ratio - 1) > 2 * AGREEMENT)
-    return (agree >= 1) & (agree >= differ)
+        off = np.abs(z / np.maximum(seen, 1e-6) - 1)
+        agree += known & (off < AGREEMENT)
+        differ += known & (off > 2 * AGREEMENT)
+        know += known
+    return (agree >= np.where(know >= 3, 2, 1)) & (agree >= differ) & ~_jumps(depth[t])
+
+
+def _jumps(depth: np.ndarray) -> np.ndarray:
+    """(H, W) bool: pixels within two pixels of a jump in depth; unknown depth (0) makes none."""
+    window = np.ones((5, 5), np.uint8)
+    nearest = cv2.erode(np.where(depth > 0, depth, np.float32(np.inf)), window)
+    return cv2.dilate(depth, window) > JUMP * nearest

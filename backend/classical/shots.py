@@ -22,7 +22,7 @@ MIN_POINTS = 30
 
 @dataclass(frozen=True)
 class Shot:
-    """`kind` is 'locked', 'rotation' (to be confirmed) or 'moving'; `still`, `homography`: the shares it was read from."""
+    """What the camera did: 'locked', 'rotation' (to be confirmed) or 'moving', and the shares it was read from."""
 
     kind: str
     still: float

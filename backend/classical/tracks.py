@@ -13,6 +13,8 @@ from ..run import Run
 ROUND_TRIP_PX = 0.3
 #: A point that its first appearance places further than this from where it was followed to has drifted onto another.
 DRIFT_PX = 1.0
+#: A point may go unrecognised for so many frames, on which it is not counted as seen.
+MAX_MISSES = 4
 #: New points begin on every so many frames, and wherever fewer than this share of the wanted ones is left.
 BEGIN_EVERY = 4
 BEGIN_BELOW = 0.6
@@ -46,9 +48,10 @@ class _Points:
     track: np.ndarray
     begun_on: np.ndarray
     begun_at: np.ndarray
+    misses: np.ndarray  # frames since the first appearance was last recognised
 
     def where(self, keep: np.ndarray) -> _Points:
-        return _Points(self.xy[keep], self.track[keep], self.begun_on[keep], self.begun_at[keep])
+        return _Points(self.xy[keep], self.track[keep], self.begun_on[keep], self.begun_at[keep], self.misses[keep])
 
 
 def track_points(frames: np.ndarray, per_frame: int, run: Run) -> Observations:
@@ -60,7 +63,9 @@ def track_points(frames: np.ndarray, per_frame: int, run: Run) -> Observations:
     height, width = frames.shape[1:3]
     spacing = 0.7 * np.sqrt(width * height / per_frame)
     greys: dict[int, np.ndarray] = {}
-    points = _Points(np.zeros((0, 2), np.float32), np.zeros(0, int), np.zeros(0, int), np.zeros((0, 2), np.float32))
+    points = _Points(
+        np.zeros((0, 2), np.float32), np.zeros(0, int), np.zeros(0, int), np.zeros((0, 2), np.float32), np.zeros(0, int)
+    )
     begun = 0
     seen: list[tuple[np.ndarray, int, np.ndarray]] = []
     for t, frame in enumerate(run.steps(frames)):
@@ -78,10 +83,12 @@ def track_points(frames: np.ndarray, per_frame: int, run: Run) -> Observations:
                 np.concatenate([points.track, begun + np.arange(len(new))]),
                 np.concatenate([points.begun_on, np.full(len(new), t)]),
                 np.concatenate([points.begun_at, new]),
+                np.concatenate([points.misses, np.zeros(len(new), int)]),
             )
             begun += len(new)
         # OpenCV counts pixels from the first one's centre.
-        seen.append((points.track, t, points.xy.astype(np.float64) + 0.5))
+        sure = points.misses == 0
+        seen.append((points.track[sure], t, points.xy[sure].astype(np.float64) + 0.5))
         greys = {k: grey for k, grey in greys.items() if k == t or k in points.begun_on}
     observations = Observations(
         np.concatenate([s[0] for s in seen]),
@@ -97,15 +104,14 @@ def _follow(points: _Points, greys: dict[int, np.ndarray], t: int) -> _Points:
     height, width = greys[t].shape
     xy, kept = _match(greys[t - 1], greys[t], points.xy, None)
     kept &= (xy > 3).all(axis=1) & (xy < (width - 4, height - 4)).all(axis=1)
+    misses = points.misses + 1
     for first in np.unique(points.begun_on[kept]):
-        if first == t - 1:
-            continue
         mine = np.flatnonzero(kept & (points.begun_on == first))
         placed, same = _match(greys[first], greys[t], points.begun_at[mine], xy[mine])
-        same &= np.linalg.norm(placed - xy[mine], axis=1) < DRIFT_PX
+        kept[mine[np.linalg.norm(placed - xy[mine], axis=1) > DRIFT_PX]] = False
         xy[mine[same]] = placed[same]
-        kept[mine[~same]] = False
-    return replace(points, xy=xy).where(kept)
+        misses[mine[same]] = 0
+    return replace(points, xy=xy, misses=misses).where(kept & (misses <= MAX_MISSES))
 
 
 def _match(a: np.ndarray, b: np.ndarray, xy_a: np.ndarray, guess: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -62,7 +62,7 @@ def unexplained_motion(
 def inverse_depth_equations(
     xy_b: np.ndarray, rays_a: np.ndarray, b_from_a: np.ndarray, intrinsics_b: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What a correspondence says of a point's inverse depth rho in frame a: `slope * rho = offset` in pixels times depth.
+    """What a correspondence says of a point's inverse depth rho in frame a: `slope * rho = offset`.
 
     `xy_b` (..., 2) is where the point is seen in b, `rays_a` (..., 3) its ray in a with z = 1. With q = K R ray and
     e = K t the point appears at (q + rho e) / (q_z + rho e_z), which is linear in rho after multiplying out. Returns
@@ -75,6 +75,6 @@ def inverse_depth_equations(
 
 
 def forward_backward_error(forward: np.ndarray, backward_at_target: np.ndarray) -> np.ndarray:
-    """(H, W) pixels by which going there and back misses the start; `backward_at_target` is sampled where forward ends."""
+    """(H, W) pixels by which going there and back misses the start; `backward_at_target` is read where forward ends."""
     away = forward + backward_at_target
     return np.hypot(away[..., 0], away[..., 1])

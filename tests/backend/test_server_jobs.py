@@ -1,5 +1,6 @@
 """Jobs at the server: one job whatever happens to it, a worker that can die, and nothing left but the log."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -206,11 +207,11 @@ def test_a_database_on_a_full_disk_holds_the_queue_up_and_loses_nothing(tmp_path
 
 
 def fill_up(store, job):
-    try:
-        while True:
-            store.add_event(job, "log", "x" * 3000)
-    except sqlite3.OperationalError:
-        return
+    """Events until not even an empty one finds room in a page that stands."""
+    for length in (3000, 300, 30, 0):
+        with contextlib.suppress(sqlite3.OperationalError):
+            while True:
+                store.add_event(job, "log", "x" * length)
 
 
 @pytest.mark.slow

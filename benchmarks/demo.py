@@ -246,4 +246,7 @@ def table(capture: Capture, figures: Evaluation, points: int, parts: list[tuple[
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # without Blender's goodbye, which counts memory blocks below the table and calls them an error

@@ -62,11 +62,10 @@ def _texture(u: np.ndarray, v: np.ndarray, seed: int) -> np.ndarray:
         x, y = u * scale, v * scale
         x0, y0 = np.floor(x).astype(int), np.floor(y).astype(int)
         fx, fy = (np.clip((t - t0) * 3 - 1, 0, 1)[..., None] for t, t0 in ((x, x0), (y, y0)))
-        corner = lambda dx, dy: table[(x0 + dx) % 64, (y0 + dy) % 64]  # noqa: E731
-        colour += weight * (
-            (corner(0, 0) * (1 - fx) + corner(1, 0) * fx) * (1 - fy)
-            + (corner(0, 1) * (1 - fx) + corner(1, 1) * fx) * fy
+        top, bottom = (
+            table[x0 % 64, (y0 + dy) % 64] * (1 - fx) + table[(x0 + 1) % 64, (y0 + dy) % 64] * fx for dy in (0, 1)
         )
+        colour += weight * (top * (1 - fy) + bottom * fy)
     return colour
 
 

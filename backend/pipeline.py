@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from .clip import open_clip
 from .engines import load_engine
 from .export import CAPTURE_FILES
 from .run import Run
-from .wire import JobSettings, write_capture
+from .wire import Capture, JobSettings, write_capture
 from .wire import capture as capture_format
 
+Writer = Callable[[Capture, Path], dict[str, Any] | None]
+
+#: Shares of the time, for the progress bar; the engine's plan fills the rest.
 DECODE_SHARE = 0.08
 EXPORT_SHARE = 0.12
 
@@ -41,7 +45,8 @@ def reconstruct(
         *((name, share * scale) for name, share in engine.plan),
         ("Writing the capture", EXPORT_SHARE),
     ]
-    with tempfile.TemporaryDirectory(prefix="kinora-", dir=run.work_dir) as scratch:
+    # Windows does not delete files that are still mapped; whoever gave `work_dir` deletes it after the process.
+    with tempfile.TemporaryDirectory(prefix="kinora-", dir=run.work_dir, ignore_cleanup_errors=True) as scratch:
         run.work_dir = Path(scratch)
         with run.stage("Reading the clip"):
             clip = open_clip(source, settings.clip, run, masks=masks, lens=settings.lens)
@@ -51,11 +56,11 @@ def reconstruct(
             return write_capture(capture, out, steps(CAPTURE_FILES, run), replace=replace_earlier)
 
 
-def steps(writers: Sequence, run: Run) -> list:
+def steps(writers: Sequence[Writer], run: Run) -> list[Writer]:
     """The same writers, each reporting progress and checking for cancellation before it starts."""
 
-    def wrap(index: int, writer):
-        def write(capture, folder):
+    def wrap(index: int, writer: Writer) -> Writer:
+        def write(capture: Capture, folder: Path) -> dict[str, Any] | None:
             run.progress(index / len(writers))
             return writer(capture, folder)
 

@@ -28,8 +28,9 @@ def staged_folder(folder: Path, what: str) -> Iterator[Path]:
             flush(path)
         publish_folder(staging, folder)
     except OSError as error:
+        # NumPy's own OSError, of an array that did not go out whole, has no strerror.
         raise UserError(
-            f"{what} could not be written to {folder} ({error.strerror or error})",
+            f"{what} could not be written to {folder} ({error.strerror or 'the disk is full'})",
             "choose another folder or free some space",
         ) from error
     finally:

@@ -11,7 +11,7 @@ from ..geometry.camera import pixel_centres
 from ..geometry.motion import unexplained_motion
 from ..geometry.rigid import invert_poses
 from ..run import Run
-from .flow import Flows, inside
+from .flow import Flows, inside, sample
 from .smoothing import edge_aware_mean
 
 #: Frames smoothed together.
@@ -27,17 +27,24 @@ def motion_masks(
 ) -> np.ndarray:
     """(T, H, W) bool: what moves by itself in (T, H, W, 3) frames, for known cameras and intrinsics fx fy cx cy."""
     count, height, width = frames.shape[:3]
+    scores = np.zeros((count, height, width), np.float16)
     masks = np.zeros((count, height, width), bool)
 
     def score(t):
         return motion_score(t, flows, world_from_camera, intrinsics, threshold * TOLERANCE_PX * width / 512)
 
+    def decide(t: int) -> None:
+        masks[t] = tidy(carried(t, scores, flows) > 1, height * width // 1000)
+
+    starts = range(0, count, BATCH)
     with ThreadPoolExecutor(run.workers) as pool:
-        for start in run.steps(range(0, count, BATCH)):
+        for i, start in enumerate(starts):
+            run.progress(0.8 * i / len(starts))
             batch = slice(start, min(start + BATCH, count))
-            scores, weights = (np.stack(a) for a in zip(*pool.map(score, range(batch.start, batch.stop))))
-            smooth, _ = edge_aware_mean(scores, weights + 0.01, frames[batch], reach=width / 25, edge=10)
-            masks[batch] = [tidy(s > 1, height * width // 1000) for s in smooth]
+            raw, weights = (np.stack(a) for a in zip(*pool.map(score, range(batch.start, batch.stop))))
+            scores[batch], _ = edge_aware_mean(raw, weights + 0.01, frames[batch], reach=width / 25, edge=10)
+        for t, _ in enumerate(pool.map(decide, range(count))):
+            run.progress(0.8 + 0.2 * t / count)
     return masks
 
 
@@ -65,6 +72,24 @@ def motion_score(
         total += trust * np.minimum(distance / (threshold_px * max(1.0, 3 * noise)), HIGHEST)
         weight += trust
     return total / np.maximum(weight, 1e-6), weight
+
+
+def carried(t: int, scores: np.ndarray, flows: Flows) -> np.ndarray:
+    """(H, W) the mean of a frame's score and of its neighbours', each looked up where the flow leads.
+
+    Something that moves is seen to move for longer than one frame: where the camera happens to move along with it, the
+    neighbours still tell, and false edges, which lie elsewhere in each frame, fade.
+    """
+    width, height = flows.size
+    xy = pixel_centres(width, height).astype(np.float32)
+    total, weight = scores[t].astype(np.float32), np.ones((height, width), np.float32)
+    for n in flows.neighbours(t):
+        forward, error = flows.between(t, n)
+        targets = xy + forward
+        trust = inside(targets, width, height) / (1 + error**2)
+        total += trust * sample(scores[n].astype(np.float32), targets)
+        weight += trust
+    return total / weight
 
 
 def tidy(mask: np.ndarray, smallest: int) -> np.ndarray:

@@ -20,7 +20,9 @@ ROUNDS = 5
 #: believed to be better than what this noise allows.
 FLOW_NOISE_PX = 0.4
 #: A depth more uncertain than this fraction of itself was not measured.
-MAX_RELATIVE_SD = 0.08
+MAX_RELATIVE_SD = 0.12
+#: Least sum of the neighbours' trust that makes a measurement.
+MIN_SUPPORT = 0.5
 #: Depths of two frames that differ by less than this fraction confirm each other.
 AGREEMENT = 0.04
 #: Where depth jumps by more than this factor within two pixels, flow has smeared one surface over the other.
@@ -69,7 +71,7 @@ def triangulate(
         target = xy + forward
         n_from_t = (invert_poses(world_from_camera[n]) @ world_from_camera[t]).astype(np.float32)
         equations.append(inverse_depth_equations(target, ray, n_from_t, intrinsics.astype(np.float32)))
-        trusts.append(inside(target, width, height) / (1 + (error / (2 * noise)) ** 2) ** 2)
+        trusts.append(inside(target, width, height) / (1 + (error / (3 * noise)) ** 2) ** 2)
     if len(equations) < 2:
         return np.zeros((2, height, width), np.float32)
 
@@ -92,7 +94,7 @@ def triangulate(
     quality = (
         np.minimum(support / 2, 1) / (1 + (rms / (2 * noise)) ** 2) / (1 + (relative_sd / (MAX_RELATIVE_SD / 2)) ** 2)
     )
-    good = (rho > 0) & (relative_sd < MAX_RELATIVE_SD) & (support > 0.8) & (rms < 3 * noise)
+    good = (rho > 0) & (relative_sd < MAX_RELATIVE_SD) & (support > MIN_SUPPORT) & (rms < 3 * noise)
     confidence = CONFIDENCE_MEASURED + (1 - CONFIDENCE_MEASURED) * quality
     return np.where(good, 1 / np.maximum(rho, 1e-9), 0), np.where(good, confidence, 0)
 
@@ -127,5 +129,5 @@ def confirm(
 def _jumps(depth: np.ndarray) -> np.ndarray:
     """(H, W) bool: pixels within two pixels of a jump in depth; unknown depth (0) makes none."""
     window = np.ones((5, 5), np.uint8)
-    nearest = cv2.erode(np.where(depth > 0, depth, np.float32(np.inf)), window)
+    nearest = cv2.erode(np.where(depth > 0, depth, np.float32(1e30)), window)
     return cv2.dilate(depth, window) > JUMP * nearest

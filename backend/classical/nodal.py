@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import spsolve
 from scipy.spatial.transform import Rotation
 
@@ -43,11 +44,14 @@ def solve_nodal(
     rotations = np.tile(np.eye(3), (frame_count, 1, 1))
     if not locked:
         pairs = _pairs(observations, frame_count)
+        if not pairs:
+            return None
         rotations = _chain(pairs, rotations, focal_px, size)
         rotations, focal_px = _refine(pairs, rotations, focal_px, size, free_focal, run)
         low, high = (max(size) / 2 / math.tan(math.radians(fov / 2)) for fov in FOV_LIMITS_DEG[::-1])
         if not (np.isfinite(rotations).all() and low < focal_px < high):
             return None
+        rotations[~_joined(pairs, frame_count)] = np.nan
     return _solution(observations, rotations, focal_px, size)
 
 
@@ -61,6 +65,14 @@ def _pairs(o: Observations, frame_count: int) -> list[tuple[int, int, np.ndarray
             if len(i) >= 8:
                 pairs.append((a, b, o.xy[of_frame[a][i]], o.xy[of_frame[b][j]]))
     return pairs
+
+
+def _joined(pairs: list, frame_count: int) -> np.ndarray:
+    """(T,) bool: frames that pairs join to the first."""
+    a, b = np.array([p[:2] for p in pairs]).T
+    graph = coo_array((np.ones(len(a)), (a, b)), shape=(frame_count, frame_count))
+    _, group = connected_components(graph, directed=False)
+    return group == group[0]
 
 
 def _rays(xy: np.ndarray, focal_px: float, size: tuple[int, int]) -> np.ndarray:
@@ -136,9 +148,13 @@ def _gauss_newton_step(a, b, by_a, by_b, by_focal, miss, weight, unknowns) -> np
     return spsolve(normal, -jacobian.T @ (weights * miss.ravel()))
 
 
-def _solution(o: Observations, rotations: np.ndarray, focal_px: float, size: tuple[int, int]) -> Solution:
+def _solution(o: Observations, rotations: np.ndarray, focal_px: float, size: tuple[int, int]) -> Solution | None:
     """Tracks on the sphere, each in the mean direction of its sightings."""
     world_from_camera = poses_from(rotations, np.zeros((len(rotations), 3)))
+    world_from_camera[np.isnan(rotations).any(axis=(1, 2))] = np.nan
+    o = o.where(np.isfinite(rotations[o.frame]).all(axis=(1, 2)))
+    if len(o) == 0:
+        return None
     _, track = np.unique(o.track, return_inverse=True)
     directions = (rotations[o.frame] @ _rays(o.xy, focal_px, size)[..., None])[..., 0]
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)

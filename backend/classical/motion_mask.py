@@ -23,9 +23,19 @@ HIGHEST = 2.0
 
 
 def motion_masks(
-    frames: np.ndarray, flows: Flows, world_from_camera: np.ndarray, intrinsics: np.ndarray, threshold: float, run: Run
+    frames: np.ndarray,
+    flows: Flows,
+    world_from_camera: np.ndarray,
+    intrinsics: np.ndarray,
+    threshold: float,
+    run: Run,
+    steady: bool = True,
 ) -> np.ndarray:
-    """(T, H, W) bool: what moves by itself in (T, H, W, 3) frames, for known cameras and intrinsics fx fy cx cy."""
+    """(T, H, W) bool: what moves by itself in (T, H, W, 3) frames, for known cameras and intrinsics fx fy cx cy.
+
+    `steady` has each frame listen to its neighbours, which is right for cameras that can be trusted; one bad frame of
+    a first, rough camera would be spread by it.
+    """
     count, height, width = frames.shape[:3]
     scores = np.zeros((count, height, width), np.float16)
     masks = np.zeros((count, height, width), bool)
@@ -34,7 +44,8 @@ def motion_masks(
         return motion_score(t, flows, world_from_camera, intrinsics, threshold * TOLERANCE_PX * width / 512)
 
     def decide(t: int) -> None:
-        masks[t] = tidy(carried(t, scores, flows) > 1, height * width // 1000)
+        score = carried(t, scores, flows) if steady else scores[t]
+        masks[t] = tidy(score > 1, height * width // 1000)
 
     starts = range(0, count, BATCH)
     with ThreadPoolExecutor(run.workers) as pool:

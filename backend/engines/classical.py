@@ -62,18 +62,18 @@ class ClassicalEngine:
         with run.stage("Optical flow"):
             flows = neighbour_flows(rgb, run)
 
-        def masks_for(camera: Solved) -> np.ndarray:
+        def masks_for(camera: Solved, steady: bool) -> np.ndarray:
             masks = np.zeros(rgb.shape[:3], bool) if known_masks is None else known_masks
             if not options.find_movers:
                 return masks
             poses, intrinsics = camera.solution.world_from_camera, grid.intrinsics_to_grid(camera.solution.intrinsics)
-            return masks | motion_masks(rgb, flows, poses, intrinsics, options.mover_threshold, run)
+            return masks | motion_masks(rgb, flows, poses, intrinsics, options.mover_threshold, run, steady)
 
         with run.stage("Finding movers"):
-            masks = masks_for(solved)
+            masks = masks_for(solved, steady=False)
         with run.stage("Solving without movers"):
             solved = normalised(solve_again(solved, shot, without_movers(tracks, masks, grid), run))
-            masks = masks_for(solved)
+            masks = masks_for(solved, steady=True)
 
         poses, intrinsics = solved.solution.world_from_camera, grid.intrinsics_to_grid(solved.solution.intrinsics)
         with run.stage("Measuring depth"):

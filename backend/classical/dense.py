@@ -13,6 +13,7 @@ from ..geometry.rigid import invert_poses
 from ..run import Run
 from ..wire import CONFIDENCE_MEASURED
 from .flow import Flows, inside, sample
+from .motion_mask import tidy
 
 #: Rounds of iteratively reweighted least squares.
 ROUNDS = 5
@@ -27,6 +28,8 @@ MIN_SUPPORT = 0.5
 AGREEMENT = 0.04
 #: Where depth jumps by more than this factor within two pixels, flow has smeared one surface over the other.
 JUMP = 1.1
+#: Measured patches smaller than this share of the picture are dropped.
+SMALLEST_PATCH = 1e-3
 
 
 def dense_depth(
@@ -123,7 +126,9 @@ def confirm(
         agree += known & (off < AGREEMENT)
         differ += known & (off > 2 * AGREEMENT)
         know += known
-    return (agree >= np.where(know >= 3, 2, 1)) & (agree >= differ) & ~_jumps(depth[t])
+    confirmed = (agree >= np.where(know >= 3, 2, 1)) & (agree >= differ) & ~_jumps(depth[t])
+    # Along an edge that slides, flow agrees with itself and is wrong: such places are small.
+    return tidy(confirmed, SMALLEST_PATCH * confirmed.size, fill=False)
 
 
 def _jumps(depth: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ def motion_masks(
     scores = np.zeros((count, height, width), np.float16)
     masks = np.zeros((count, height, width), bool)
 
-    def score(t):
+    def score(t: int) -> tuple[np.ndarray, np.ndarray]:
         return motion_score(t, flows, world_from_camera, intrinsics, threshold * TOLERANCE_PX * width / 512)
 
     def decide(t: int) -> None:
@@ -103,12 +103,11 @@ def carried(t: int, scores: np.ndarray, flows: Flows) -> np.ndarray:
     return total / weight
 
 
-def tidy(mask: np.ndarray, smallest: int) -> np.ndarray:
-    """The mask without specks and pinholes of fewer than `smallest` pixels."""
-    for value in (True, False):
-        count, labels, stats, _ = cv2.connectedComponentsWithStats((mask == value).astype(np.uint8), connectivity=4)
+def tidy(mask: np.ndarray, smallest: float, fill: bool = True) -> np.ndarray:
+    """(H, W) bool: the mask without specks, and with `fill` without pinholes, of fewer than `smallest` pixels."""
+    for value in (True, False) if fill else (True,):
+        _, labels, stats, _ = cv2.connectedComponentsWithStats((mask == value).astype(np.uint8), connectivity=4)
         small = stats[:, cv2.CC_STAT_AREA] < smallest
-        small[0] = False
-        if count > 1:
-            mask = np.where(small[labels], not value, mask)
+        small[0] = False  # the label of everything else
+        mask = mask ^ small[labels]
     return mask

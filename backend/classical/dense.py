@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import cv2
 import numpy as np
 
@@ -14,6 +12,7 @@ from ..run import Run
 from ..wire import CONFIDENCE_MEASURED
 from .flow import Flows, inside, sample
 from .motion_mask import tidy
+from .parallel import in_threads
 
 #: Rounds of iteratively reweighted least squares.
 ROUNDS = 5
@@ -48,13 +47,13 @@ def dense_depth(
     def measure(t: int) -> None:
         depth[t], confidence[t] = triangulate(t, flows, world_from_camera, intrinsics)
 
-    with ThreadPoolExecutor(run.workers) as pool:
-        for _ in run.steps(pool.map(measure, range(len(depth))), total=2 * len(depth)):
-            pass
-        confirmed = list(pool.map(lambda t: confirm(t, depth, flows, world_from_camera, intrinsics), range(len(depth))))
-    run.check()
-    for t, ok in enumerate(confirmed):
-        depth[t][~ok] = confidence[t][~ok] = 0
+    def believe(t: int) -> np.ndarray:
+        return confirm(t, depth, flows, world_from_camera, intrinsics)
+
+    for _ in in_threads(measure, len(depth), run, end=0.7):
+        pass
+    for t, confirmed in enumerate(list(in_threads(believe, len(depth), run, begin=0.7))):
+        depth[t][~confirmed] = confidence[t][~confirmed] = 0
     return depth, confidence
 
 

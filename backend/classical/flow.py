@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from ..geometry.camera import pixel_centres
 from ..geometry.motion import forward_backward_error
 from ..run import Run
+from .parallel import in_threads
 
 #: Depth and motion masks look at the frames this far before and after.
 OFFSETS = (2, 6, 12)
@@ -69,9 +69,8 @@ def neighbour_flows(frames: np.ndarray, run: Run) -> Flows:
             if 0 <= t + k < count:
                 of[k][t] = dis.calc(grey[t], grey[t + k], None)
 
-    with ThreadPoolExecutor(run.workers) as pool:
-        for _ in run.steps(pool.map(fill, range(count)), total=count):
-            pass
+    for _ in in_threads(fill, count, run):
+        pass
     return Flows(of)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ from ..geometry.motion import unexplained_motion
 from ..geometry.rigid import invert_poses
 from ..run import Run
 from .flow import Flows, inside, sample
+from .parallel import in_threads
 from .smoothing import edge_aware_mean
 
 #: Frames smoothed together.
@@ -47,15 +48,13 @@ def motion_masks(
         score = carried(t, scores, flows) if steady else scores[t]
         masks[t] = tidy(score > 1, height * width // 1000)
 
-    starts = range(0, count, BATCH)
-    with ThreadPoolExecutor(run.workers) as pool:
-        for i, start in enumerate(starts):
-            run.progress(0.8 * i / len(starts))
-            batch = slice(start, min(start + BATCH, count))
-            raw, weights = (np.stack(a) for a in zip(*pool.map(score, range(batch.start, batch.stop))))
-            scores[batch], _ = edge_aware_mean(raw, weights + 0.01, frames[batch], reach=width / 25, edge=10)
-        for t, _ in enumerate(pool.map(decide, range(count))):
-            run.progress(0.8 + 0.2 * t / count)
+    raw = in_threads(score, count, run, end=0.8)
+    for start in range(0, count, BATCH):
+        batch = slice(start, min(start + BATCH, count))
+        found, weights = (np.stack(a) for a in zip(*islice(raw, batch.stop - batch.start)))
+        scores[batch], _ = edge_aware_mean(found, weights + 0.01, frames[batch], reach=width / 25, edge=10)
+    for _ in in_threads(decide, count, run, begin=0.8):
+        pass
     return masks
 
 

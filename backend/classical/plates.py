@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from ..run import Run
+from .parallel import in_threads
 
 #: Colour variance (of 0..1 grey) below which the guided filter takes the picture for even.
 EVEN = 1e-4
@@ -31,9 +31,8 @@ def plate_masks(masks: np.ndarray, frames: np.ndarray, plate_size: tuple[int, in
         sharp = guided_filter(guide, soft, radius)
         out[t] = cv2.resize(sharp, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
 
-    with ThreadPoolExecutor(run.workers) as pool:
-        for _ in run.steps(pool.map(bring_up, range(len(masks))), total=len(masks)):
-            pass
+    for _ in in_threads(bring_up, len(masks), run):
+        pass
     return out
 
 

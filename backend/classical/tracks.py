@@ -18,6 +18,9 @@ MAX_MISSES = 4
 #: New points begin on every so many frames, and wherever fewer than this share of the wanted ones is left.
 BEGIN_EVERY = 4
 BEGIN_BELOW = 0.6
+#: A frame that keeps less than this share of the points (a flash, a black frame) is passed over, for so many frames.
+FRAME_LOST_BELOW = 0.1
+MAX_PASSED_OVER = 3
 #: Shortest track worth keeping, in frames.
 SHORTEST = 3
 #: Side of the patch that is followed, in pixels.
@@ -66,12 +69,17 @@ def track_points(frames: np.ndarray, per_frame: int, run: Run) -> Observations:
     points = _Points(
         np.zeros((0, 2), np.float32), np.zeros(0, int), np.zeros(0, int), np.zeros((0, 2), np.float32), np.zeros(0, int)
     )
-    begun = 0
+    begun, latest = 0, 0
     seen: list[tuple[np.ndarray, int, np.ndarray]] = []
     for t, frame in enumerate(run.steps(frames)):
         greys[t] = cv2.cvtColor(np.asarray(frame), cv2.COLOR_RGB2GRAY)
         if len(points.xy):
-            points = _follow(points, greys, t)
+            followed = _follow(points, greys, latest, t)
+            if len(followed.xy) < FRAME_LOST_BELOW * len(points.xy) and t - latest <= MAX_PASSED_OVER:
+                del greys[t]
+                continue
+            points = followed
+        latest = t
         if t % BEGIN_EVERY == 0 or len(points.xy) < BEGIN_BELOW * per_frame:
             taken = np.full((height, width), 255, np.uint8)
             for x, y in points.xy.astype(int):
@@ -99,10 +107,10 @@ def track_points(frames: np.ndarray, per_frame: int, run: Run) -> Observations:
     return observations.where(length[observations.track] >= SHORTEST)
 
 
-def _follow(points: _Points, greys: dict[int, np.ndarray], t: int) -> _Points:
-    """The points on frame t, without those that were lost."""
+def _follow(points: _Points, greys: dict[int, np.ndarray], latest: int, t: int) -> _Points:
+    """The points of frame `latest` on frame t, without those that were lost."""
     height, width = greys[t].shape
-    xy, kept = _match(greys[t - 1], greys[t], points.xy, None)
+    xy, kept = _match(greys[latest], greys[t], points.xy, None)
     kept &= (xy > 3).all(axis=1) & (xy < (width - 4, height - 4)).all(axis=1)
     misses = points.misses + 1
     for first in np.unique(points.begun_on[kept]):

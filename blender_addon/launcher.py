@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -38,12 +39,11 @@ class LocalBackend:
 
     def poll(self) -> Connection | None:
         """Its connection once it listens, None until then. Raises UserError when it does not come up."""
-        try:
+        # Until the server listens there is no file, or still that of an earlier one.
+        with contextlib.suppress(UserError):
             connection = Connection.read(paths.connection_file())
             if connection.instance != self.earlier:
                 return connection
-        except UserError:
-            pass  # not written yet
         if self.process.poll() is not None:
             raise UserError(f"The backend did not start: {self._last_line()}", f"see {self.log_file}")
         if time.monotonic() - self.started > START_S:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -53,7 +54,7 @@ class Picture:
 
 
 @dataclass
-class Footage:
+class Footage(ABC):
     """A source of pictures. What is known before reading is the container's word; read to the end, it is true.
 
     `rotation` is the degrees clockwise that were applied; `root` is what `ClipInfo.source` names. `seconds` holds the
@@ -75,12 +76,12 @@ class Footage:
 
     kind: ClassVar[str]
 
+    @abstractmethod
     def pictures(self, sampling: Sampling, threads: int = 0) -> Generator[Picture | None, None, None]:
         """Every source frame in order: a Picture where `sampling` wants it, None where it was passed over.
 
         Raises UserError on pictures that are too large, change their size or cannot be read.
         """
-        raise NotImplementedError
 
     def check_size(self, width: int, height: int, where: str) -> None:
         """Take the plate's size from the first picture; raise UserError when `where` is too large or differs."""

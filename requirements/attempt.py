@@ -16,9 +16,10 @@ from pathlib import Path
 #: Group of requirements/ -> the modules that it brings.
 MODULES = {
     "torch": "torch torchvision roma",
-    "backend": "numpy scipy cv2 pycolmap imageio av PIL zmq trimesh zstandard safetensors huggingface_hub tqdm",
+    "backend": "numpy scipy cv2 pycolmap imageio av PIL zmq trimesh zstandard safetensors huggingface_hub tqdm evo "
+    "transformers",
     "blender": "bpy",
-    "test": "pytest hypothesis psutil evo",
+    "test": "pytest hypothesis psutil",
 }
 
 

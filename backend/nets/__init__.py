@@ -1,0 +1,1 @@
+"""Networks: layers, models, their weights, and how they run on a device; tensors in, tensors out."""

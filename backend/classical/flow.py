@@ -64,7 +64,7 @@ def neighbour_flows(frames: np.ndarray, run: Run) -> Flows:
     }
 
     def fill(t: int) -> None:
-        dis = _flow_method()
+        dis = flow_method()
         for k in offsets:
             if 0 <= t + k < count:
                 of[k][t] = dis.calc(grey[t], grey[t + k], None)
@@ -74,7 +74,7 @@ def neighbour_flows(frames: np.ndarray, run: Run) -> Flows:
     return Flows(of)
 
 
-def _flow_method() -> cv2.DISOpticalFlow:
+def flow_method() -> cv2.DISOpticalFlow:
     """DIS down to single pixels, so that edges of movers stay sharp, and with few rounds elsewhere to pay for it."""
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     dis.setFinestScale(0)

@@ -60,12 +60,13 @@ def align_as_original(
 ) -> OriginalResult:
     """Align `predictions` the way the original does (facts sheet, sections 7 and 8), in their floating type.
 
-    `dynamic` (T, H, W) bool stands for the original's own motion masks. Raises UserError for frames that no chain of
-    pairs connects, Cancelled when `run` is; ValueError where flows or ways back are missing.
+    `dynamic` (T, H, W) bool stands for the original's own motion masks, which only the flow term needs. Raises
+    UserError for frames that no chain of pairs connects, Cancelled when `run` is; ValueError where flows or ways
+    back are missing.
     """
     start = spanning_tree_start(predictions, settings.shared_focal)
     frame_count = len(start.state.depth)
-    if dynamic is None and flows is not None:
+    if dynamic is None and flows is not None and settings.loss.flow_weight > 0:
         dynamic = motion_error(predictions, flows, frame_count) > settings.motion_threshold
     if dynamic is None:
         dynamic = torch.zeros_like(start.state.depth, dtype=torch.bool)

@@ -1,8 +1,8 @@
 """DPT head (Ranftl et al. 2021): four layers of tokens become a dense map of the picture's size.
 
-Facts sheet monst3r.md, section 2.5; attribute names are those of the published checkpoints. Everything that hangs on
-the first layer alone, which in the two-view networks is the encoder's output and so a matter of one frame, is `shallow`:
-computed once a frame, it serves every pair that the frame is in.
+Facts sheet monst3r.md, section 2.5; attribute names are those of the published checkpoints. What hangs on the first
+layer alone, which in the two-view networks is the encoder's output and so a matter of one frame, is `shallow`: computed
+once a frame, it serves every pair that the frame is in.
 """
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ class DPTHead(nn.Module):
         return self.scratch.refinenet1.resConfUnit1(self._layer(0, tokens, grid))
 
     def forward(self, layers: Sequence[Tensor], grid: tuple[int, int], shallow: Tensor | None = None) -> Tensor:
-        """The map of four layers of tokens on a grid of (rows, columns) patches; the first unused if `shallow` is given.
+        """The map of four layers of tokens on a grid of (rows, columns) patches, in the type of the head's weights.
 
-        In the type of the head's weights.
+        The first layer is not looked at where its `shallow` is given.
         """
         if shallow is None:
             shallow = self.shallow(layers[0], grid)

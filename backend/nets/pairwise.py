@@ -6,101 +6,37 @@ Facts sheet monst3r.md, sections 1 to 3. A shared encoder, two decoders that loo
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..wire import UserError
 from .dpt import DPTHead
+from .pairwise_config import PairwiseConfig, aliases, published_state
 from .precision import EXACT, Precision
-from .vit import DecoderBlock, EncoderBlock, LayerNorm, Linear, PatchEmbed, grid_positions, rotary_2d
+from .vit import DecoderBlock, EncoderBlock, LayerNorm, Linear, PatchEmbed, Rotary2D, grid_positions, rotary_2d
 
-
-@dataclass(frozen=True)
-class PairwiseConfig:
-    """Sizes of a two-view network; the defaults are those of the published MonST3R checkpoint."""
-
-    img_size: tuple[int, int] = (512, 512)
-    enc_embed_dim: int = 1024
-    enc_depth: int = 24
-    enc_num_heads: int = 16
-    dec_embed_dim: int = 768
-    dec_depth: int = 12
-    dec_num_heads: int = 12
-    head: str = "dpt"
-    dpt_feature_dim: int = 256
-    dpt_last_dim: int = 128
-    dpt_layer_dims: tuple[int, ...] = (96, 192, 384, 768)
-    patch_size: int = 16
-    mlp_ratio: int = 4
-    rope_base: float = 100.0
-
-    @property
-    def hooks(self) -> tuple[int, ...]:
-        """Which entries of a branch's feature list the head takes."""
-        n = self.dec_depth
-        return (0, n // 2, 3 * n // 4, n) if self.head == "dpt" else (n,)
-
-    @classmethod
-    def from_json(cls, text: str) -> PairwiseConfig:
-        """The configuration in a published config.json, whose bare Infinity the standard library reads."""
-        return cls.from_fields(json.loads(text))
-
-    @classmethod
-    def from_fields(cls, fields: Mapping[str, Any]) -> PairwiseConfig:
-        """The configuration in the arguments of a checkpoint, by their published names; absent ones take the default.
-
-        Fields that do not touch inference (freeze, landscape_only, patch_embed_cls and the like) are passed over.
-        Raises UserError where the arguments describe a network that this one is not.
-        """
-        head = fields.get("head_type", fields.get("head", "dpt"))
-        position = re.fullmatch(r"RoPE(\d+(?:\.\d+)?)", str(fields.get("pos_embed", "RoPE100")))
-        known = (
-            ("head type", head, head in ("dpt", "linear")),
-            ("position embedding", fields.get("pos_embed"), position is not None),
-            ("output", fields.get("output_mode"), fields.get("output_mode", "pts3d") == "pts3d"),
-            (
-                "depth mode",
-                fields.get("depth_mode"),
-                _mode(fields, "depth_mode") in (None, ("exp", -math.inf, math.inf)),
-            ),
-            ("confidence mode", fields.get("conf_mode"), _mode(fields, "conf_mode") in (None, ("exp", 1.0, math.inf))),
-        )
-        for name, value, supported in known:
-            if not supported:
-                raise UserError(
-                    f"The checkpoint's {name} '{value}' is not one of MonST3R or DUSt3R", "choose another checkpoint"
-                )
-        sizes = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields and name != "head"}
-        sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()}
-        return cls(**sizes, head=head, rope_base=float(position[1]))
-
-    def grid(self, height: int, width: int) -> tuple[int, int]:
-        """(rows, columns) of patches of a picture."""
-        return height // self.patch_size, width // self.patch_size
-
-
-def _mode(fields: Mapping[str, Any], name: str) -> tuple[str, float, float] | None:
-    """An output mode such as ["exp", 1, Infinity]; None if absent."""
-    if name not in fields:
-        return None
-    kind, low, high = fields[name]
-    return str(kind), float(low), float(high)
+__all__ = [
+    "Encoded",
+    "MemoryNeeds",
+    "PairwiseConfig",
+    "PairwiseNet",
+    "Pointmaps",
+    "aliases",
+    "pointmap",
+    "published_state",
+]
 
 
 @dataclass(frozen=True)
 class Encoded:
     """B encoded pictures: `tokens` (B, T, C) on a `grid` of (rows, columns) patches.
 
-    `shallow` is what head 1, or head 2, makes of the tokens alone, (B, C, 4 rows, 4 columns), or None: then the head
-    makes it when it is needed. View 1 goes through head 1 and view 2 through head 2.
+    `shallow` is what the view's head makes of the tokens alone (`PairwiseNet.shallow`), or None: then it is made when
+    it is needed.
     """
 
     tokens: Tensor
@@ -120,6 +56,16 @@ class Pointmaps:
     conf_1: Tensor
     pts3d_2: Tensor
     conf_2: Tensor
+
+
+@dataclass(frozen=True)
+class MemoryNeeds:
+    """Bytes: a frame's `tokens` and one head's `shallow` map as kept, and what is alive to `encode` or `pair` one."""
+
+    tokens: int
+    shallow: int
+    encode: int
+    pair: int
 
 
 class LinearHead(nn.Module):
@@ -186,10 +132,12 @@ class PairwiseNet(nn.Module):
         with torch.device("meta"):
             net = cls(config)
         net.load_state_dict(published_state(config, state), strict=True, assign=True)
-        return net.eval().requires_grad_(False).calculating(precision)
+        return net.float().eval().requires_grad_(False).calculating(precision)
 
     def calculating(self, precision: Precision) -> PairwiseNet:
         """This network, its weights brought to a precision; what was rounded before stays rounded."""
+        if precision == self.precision:
+            return self
         self.precision = precision
         heads = (self.downstream_head1, self.downstream_head2)
         in_heads = {id(module) for head in heads for module in head.modules()}
@@ -225,10 +173,11 @@ class PairwiseNet(nn.Module):
                 x = block(x, rotate)
             return self.enc_norm(x)
 
-    def shallow(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor | None, Tensor | None]:
-        """What head 1 and head 2 make of a frame's tokens alone, for `Encoded.shallow`; None from a linear head."""
+    def shallow(self, view: int, tokens: Tensor, grid: tuple[int, int]) -> Tensor | None:
+        """What the head of view 1, or 2, makes of frames' tokens alone, for `Encoded.shallow`; None if linear."""
+        head = self.downstream_head1 if view == 1 else self.downstream_head2
         with self.precision.applied():
-            return self.downstream_head1.shallow(tokens, grid), self.downstream_head2.shallow(tokens, grid)
+            return head.shallow(tokens, grid)
 
     def pair(self, view1: Encoded, view2: Encoded) -> Pointmaps:
         """Both views' pointmaps of B encoded pairs."""
@@ -262,10 +211,26 @@ class PairwiseNet(nn.Module):
                 features[0] = view.tokens
         return lists
 
+    def memory_needs(self, height: int, width: int) -> MemoryNeeds:
+        """What pictures of a size need at this precision, from the largest tensors that are alive together."""
+        c, p = self.config, self.precision
+        tokens = math.prod(c.grid(height, width))
+        trunk, heads = p.trunk.itemsize, p.heads.itemsize
+        # An MLP's hidden layer before and after the GELU, beside the residual stream, its norm, queries, keys, values.
+        encode = tokens * c.enc_embed_dim * (8 + 3 * trunk + 2 * c.mlp_ratio * trunk)
+        decode = 2 * tokens * c.dec_embed_dim * (8 + 4 * len(c.hooks) + 3 * trunk + 2 * c.mlp_ratio * trunk)
+        if c.head != "dpt":
+            return MemoryNeeds(tokens * c.enc_embed_dim * p.tokens.itemsize, 0, encode, decode + 64 * height * width)
+        shallow = tokens * 16 * c.dpt_feature_dim * heads
+        # The widest place: last_dim maps at full size, before and after a convolution and once more as its workspace.
+        widest = height * width * heads * (3 * c.dpt_last_dim + c.dpt_feature_dim // 4)
+        pair = decode + 2 * shallow + widest + 48 * height * width
+        return MemoryNeeds(tokens * c.enc_embed_dim * p.tokens.itemsize, shallow, encode, pair)
+
     def _head(self, head: nn.Module, features: dict[int, Tensor], view: Encoded) -> Tensor:
         return head([features[hook] for hook in self.config.hooks], view.grid, view.shallow)
 
-    def _rotation(self, grid: tuple[int, int], head_width: int, device: torch.device):
+    def _rotation(self, grid: tuple[int, int], head_width: int, device: torch.device) -> Rotary2D:
         return rotary_2d(grid_positions(grid, device), head_width, self.config.rope_base)
 
 
@@ -274,28 +239,3 @@ def pointmap(raw: Tensor) -> tuple[Tensor, Tensor]:
     raw = raw.float().movedim(1, -1)
     direction, distance = raw[..., :3], raw[..., :3].norm(dim=-1, keepdim=True)
     return direction / distance.clamp(min=1e-8) * distance.expm1(), 1 + raw[..., 3].exp()
-
-
-def aliases(config: PairwiseConfig) -> dict[str, str]:
-    """Published names that a .pth has for tensors which stand under another name too: {second name: name}."""
-    if config.head != "dpt":
-        return {}
-    heads = ("downstream_head1.dpt.", "downstream_head2.dpt.")
-    return {head + second: head + first for head in heads for second, first in DPTHead.ALIASES}
-
-
-def published_state(config: PairwiseConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A checkpoint's tensors under the names of `PairwiseNet`: second names gone, an absent second decoder copied.
-
-    A tensor that only has its second name takes the first. Where there is no `dec_blocks2`, both decoders start from
-    the same tensors, as in checkpoints from before there were two.
-    """
-    state = dict(state)
-    for second, first in aliases(config).items():
-        if second in state:
-            tensor = state.pop(second)
-            state.setdefault(first, tensor)
-    if not any(name.startswith("dec_blocks2.") for name in state):
-        first_decoder = {name: tensor for name, tensor in state.items() if name.startswith("dec_blocks.")}
-        state.update({"dec_blocks2." + name.removeprefix("dec_blocks."): t for name, t in first_decoder.items()})
-    return state

@@ -40,10 +40,10 @@ class Rotary2D:
 
 
 def rotary_2d(positions: Tensor, head_width: int, base: float = 100.0) -> Rotary2D:
-    """The rotation by `positions` (T, 2) or (B, T, 2), y then x, for heads of `head_width` channels (RoPE100: base 100).
+    """The rotation by `positions` (T, 2) or (B, T, 2), y then x, for heads of `head_width` channels.
 
-    With D = head_width / 2, angle k of an axis is position * base^(-2k/D). Raises ValueError where 4 does not divide
-    `head_width`.
+    RoPE100 is base 100. With D = head_width / 2, angle k of an axis is position * base^(-2k/D). Raises ValueError
+    where 4 does not divide `head_width`.
     """
     if head_width % 4:
         raise ValueError(f"a 2D rotation needs heads of a multiple of 4 channels, not {head_width}")

@@ -1,0 +1,119 @@
+"""Memory of a device: how much is free, how large a chunk of work may be, and going on when it was too much."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from ..wire import UserError
+
+log = logging.getLogger(__name__)
+
+#: Share of the free memory that a chunk may be planned to take; the rest is for what the estimate does not know.
+_PLANNED = 0.7
+#: What torch and the libraries below it say in errors of another class when an allocation failed.
+_ALLOCATION_FAILED = ("ALLOC_FAILED", "out of memory", "can't allocate memory", "not enough memory")
+
+
+def free_bytes(device: torch.device | str) -> int:
+    """Bytes that can still be allocated on a device; for the CPU, the memory that is available without swapping."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        rows = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
+        if "MemAvailable" in rows:
+            return 1024 * int(rows["MemAvailable"].split()[0])
+    if os.name == "nt":
+        return _available_on_windows()
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # macOS: half of what is built in
+
+
+def _available_on_windows() -> int:
+    """The available physical memory of GlobalMemoryStatusEx: the second of seven 64-bit numbers after two of 32."""
+    import ctypes
+
+    status = (ctypes.c_uint64 * 8)()
+    ctypes.cast(status, ctypes.POINTER(ctypes.c_uint32))[0] = ctypes.sizeof(status)
+    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+        raise OSError("Windows does not say how much memory is available")
+    return int(status[2])
+
+
+def chunk_size(free: int, bytes_each: int, most: int) -> int:
+    """How many items of `bytes_each` to work on at once with `free` bytes: 1 to `most`."""
+    return max(1, min(most, int(_PLANNED * free) // max(bytes_each, 1)))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, in whichever of the ways torch has."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATION_FAILED)
+
+
+def release(device: torch.device | str) -> None:
+    """Give back what nothing refers to any more."""
+    gc.collect()
+    if torch.device(device).type == "cuda":
+        torch.cuda.empty_cache()
+
+
+class Chunks:
+    """Work in chunks that survives running out of memory, by halving the chunk.
+
+    `relieve` lets go of what can be made again and says whether there was any. `what` names an item in messages.
+    """
+
+    def __init__(
+        self, size: int, device: torch.device | str, what: str, relieve: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.size, self.device, self.what, self.relieve = size, torch.device(device), what, relieve
+
+    def over(self, items: Sequence, work: Callable[[Sequence], None]) -> Iterator[int]:
+        """Call `work` on chunks of `items` in turn; yields how many items are done after each.
+
+        `work` must leave nothing half done when it runs out of memory: it is called again with fewer items. Raises
+        UserError when one item is too much.
+        """
+        done = 0
+        while done < len(items):
+            chunk = items[done : done + self.size]
+            if self._fits(work, chunk):
+                done += len(chunk)
+                yield done
+                continue
+            # Only here, out of the except clause: until then the error's traceback keeps the tensors alive.
+            relieved = self.relieve()
+            release(self.device)
+            if len(chunk) > 1:
+                self.size = len(chunk) // 2
+                log.warning("Out of memory with %d %ss at once; going on with %d", len(chunk), self.what, self.size)
+            elif relieved:
+                log.warning("Out of memory with one %s; going on without kept results", self.what)
+            else:
+                raise UserError(
+                    f"The memory of {_name(self.device)} is not enough for one {self.what} at this size",
+                    "lower Resolution, or close other programs that use this memory",
+                )
+
+    @staticmethod
+    def _fits(work: Callable[[Sequence], None], chunk: Sequence) -> bool:
+        try:
+            work(chunk)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return False
+        return True
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "this machine"

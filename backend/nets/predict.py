@@ -1,0 +1,169 @@
+"""Pairs of frames asked of a two-view network: each frame encoded once, in chunks that fit, answers on the host."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..align.predictions import PairPredictions
+from ..run import Run
+from .host_pairs import HostPairs
+from .memory import Chunks, chunk_size, free_bytes
+from .pairwise import Encoded, PairwiseNet, Pointmaps
+from .precision import Precision
+
+#: More at once does not make a device faster.
+MOST_AT_ONCE = {"cuda": 16, "cpu": 2}
+#: Shares of the free memory for tokens, and for the heads' maps of single frames, that wait for their next pair.
+_TOKEN_SHARE, _SHALLOW_SHARE = 0.125, 0.25
+#: Fewer maps of single frames than this do not outlast a frame's pairs, so then none are kept.
+LEAST_KEPT = 16
+
+
+class PairPredictor:
+    """Predictions of `network` for pairs of frames of a clip.
+
+    `images` (T, H, W, 3) uint8 RGB, anything that indexes like an array and need not be in memory. The network is moved
+    to `device` and brought to `precision`. Progress goes to `run` as the share of `total_pairs` (by default those of
+    each call), and so does the question whether to stop.
+    """
+
+    def __init__(
+        self,
+        network: PairwiseNet,
+        images: np.ndarray,
+        device: torch.device | str,
+        precision: Precision,
+        run: Run,
+        total_pairs: int | None = None,
+    ) -> None:
+        self.device, self.run, self.images = torch.device(device), run, images
+        self.network = network.calculating(precision).to(self.device)
+        count, self.height, self.width = images.shape[:3]
+        self.grid = network.config.grid(self.height, self.width)
+        self.total_pairs, self._asked = total_pairs, 0
+
+        needs = network.memory_needs(self.height, self.width)
+        free, most = free_bytes(self.device), MOST_AT_ONCE.get(self.device.type, 4)
+        on_device = count * needs.tokens <= _TOKEN_SHARE * free
+        self._token_home = self.device if on_device else torch.device("cpu")
+        self._tokens = FrameCache(max(32, int(_TOKEN_SHARE * free_bytes(self._token_home) / needs.tokens)))
+        room = int(_SHALLOW_SHARE * free / needs.shallow) if needs.shallow else 0
+        self._shallow = FrameCache(room if room >= LEAST_KEPT else 0)
+        free = int(free * (1 - _TOKEN_SHARE - _SHALLOW_SHARE))
+        drop = self._shallow.drop
+        self._encode_chunks = Chunks(chunk_size(free, needs.encode, most), self.device, "frame", drop)
+        self._pair_chunks = Chunks(chunk_size(free, needs.pair, most), self.device, "pair", drop)
+
+    def predict(self, edges: Iterable[Sequence[int]]) -> PairPredictions:
+        """Predictions of directed pairs (i, j) of frames, in their order, on the host in half precision.
+
+        Points and confidence beyond the range of half precision are brought to its ends. Frames that an earlier call
+        encoded are not encoded again while they are in the cache. Raises UserError when memory does not suffice or the
+        network gives no numbers, IndexError for frames that are not there, Cancelled.
+        """
+        edges = torch.as_tensor(np.asarray(edges, np.int64).reshape(-1, 2))
+        if len(edges) and (edges.min() < 0 or edges.max() >= len(self.images)):
+            raise IndexError(f"pairs of frames 0 to {len(self.images) - 1} only")
+        host = HostPairs(edges, self.height, self.width)
+        total = self.total_pairs or max(len(edges), 1)
+        before = self._asked if self.total_pairs else 0
+        # Neighbours after each other, so that few frames are needed at a time and both orders are together.
+        pairs = edges.tolist()
+        order = sorted(range(len(pairs)), key=lambda e: (sorted(pairs[e]), pairs[e]))
+        begun = 0
+
+        def work(chunk: Sequence[int]) -> None:
+            nonlocal begun
+            self.run.check()
+            later = [f for e in order[begun + len(chunk) :] for f in pairs[e]]
+            host.put(chunk, self._pairs([pairs[e] for e in chunk], later))
+            begun += len(chunk)
+
+        with torch.inference_mode():
+            for done in self._pair_chunks.over(order, work):
+                self.run.progress(min(1.0, (before + done) / total))
+        self._asked += len(edges)
+        return host.finished()
+
+    def _pairs(self, pairs: list[list[int]], later: Sequence[int]) -> Pointmaps:
+        """The network's answer on the device to pairs of frames; `later` are the frames after these."""
+        tokens = self._tokens_of(dict.fromkeys(f for pair in pairs for f in pair), later)
+        views = []
+        for view, frames in ((1, [i for i, _ in pairs]), (2, [j for _, j in pairs])):
+            stacked = torch.stack([tokens[f] for f in frames]).to(self.device, torch.float32, non_blocking=True)
+            views.append(Encoded(stacked, self.grid, self._shallow_of(view, frames, stacked)))
+        return self.network.pair(*views)
+
+    def _tokens_of(self, frames: Iterable[int], later: Sequence[int]) -> dict[int, Tensor]:
+        """Tokens (T, C) of frames. Where some must be encoded, frames of `later` fill the chunk up."""
+        tokens = {f: self._tokens.get(f) for f in frames}
+        missing = [f for f, kept in tokens.items() if kept is None]
+
+        def encode(chunk: Sequence[int]) -> None:
+            self.run.check()
+            made = self.network.encode(network_input(np.stack([self.images[f] for f in chunk]), self.device))
+            for frame, row in zip(chunk, made.to(self._token_home, self.network.precision.tokens)):
+                self._tokens.put(frame, row.clone())
+                if frame in tokens:
+                    tokens[frame] = row
+
+        if missing:
+            upcoming = [f for f in dict.fromkeys(later) if f not in tokens and f not in self._tokens]
+            fill = min(-len(missing) % self._encode_chunks.size, self._tokens.capacity // 4)
+            for _ in self._encode_chunks.over(missing + upcoming[:fill], encode):
+                pass
+        return tokens
+
+    def _shallow_of(self, view: int, frames: list[int], tokens: Tensor) -> Tensor | None:
+        """What the view's head makes of frames alone, kept or new; None where nothing is kept."""
+        if not self._shallow.capacity:
+            return None
+        maps = {f: self._shallow.get((view, f)) for f in frames}
+        missing = [f for f, kept in maps.items() if kept is None]
+        if missing:
+            made = self.network.shallow(view, tokens[[frames.index(f) for f in missing]], self.grid)
+            for frame, kept in zip(missing, made):
+                maps[frame] = kept
+                self._shallow.put((view, frame), kept.clone())
+        return torch.stack([maps[f] for f in frames])
+
+
+def network_input(frames: np.ndarray, device: torch.device | str) -> Tensor:
+    """(B, 3, H, W) float32 in -1..1 on a device, of (B, H, W, 3) uint8 RGB pictures."""
+    pictures = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
+    return (pictures.float() / 255 - 0.5).div_(0.5).movedim(-1, 1).contiguous()
+
+
+class FrameCache:
+    """The tensors used last, at most `capacity` of them, by a key."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._kept: OrderedDict[Hashable, Tensor] = OrderedDict()
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._kept
+
+    def get(self, key: Hashable) -> Tensor | None:
+        """What is kept, which now counts as used last; None if it is not there."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def put(self, key: Hashable, tensor: Tensor) -> None:
+        """Keep a tensor, and let go of the one whose use is longest ago if there is no room."""
+        self._kept[key] = tensor
+        while len(self._kept) > self.capacity:
+            self._kept.popitem(last=False)
+
+    def drop(self) -> bool:
+        """Let go of everything and keep half as much from now on; whether there was anything."""
+        had = bool(self._kept)
+        self._kept.clear()
+        self.capacity = self.capacity // 2 if self.capacity >= 2 * LEAST_KEPT else 0
+        return had

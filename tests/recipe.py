@@ -1,0 +1,80 @@
+"""Networks with reproducible random weights, and what the original MonST3R code answered with the same weights.
+
+`fixtures/monst3r/net`: NAME.json holds a configuration, the `salt` of its weights, and shape and SHA-256 of every
+tensor of the original's state dict. NAME__CASE.npz holds, for B pairs of pictures `img1_u8`, `img2_u8` (B, H, W, 3):
+`enc1`, `enc2` encoder outputs, `dec1_k`, `dec2_k` entry k of either branch's feature list, and the answers `pts3d_1`,
+`conf_1`, `pts3d_2`, `conf_2`; float32, calculated on a CPU.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backend.nets.pairwise import PairwiseConfig, PairwiseNet, aliases
+
+FIXTURES = Path(__file__).parent / "fixtures" / "monst3r" / "net"
+
+
+def recipe_tensor(name: str, shape: Iterable[int], salt: int) -> Tensor:
+    """The float32 weights that a state-dict name, a shape and a salt determine."""
+    shape = tuple(shape)
+    seed = (zlib.crc32(name.encode()) + salt) % 2**32
+    values = np.random.RandomState(seed).standard_normal(shape)
+    if name == "mask_token":
+        values *= 0.02
+    elif len(shape) >= 2:
+        values /= np.sqrt(np.prod(shape[1:]))
+        if name.endswith(".dpt.head.4.weight"):
+            values *= 0.125
+        if name in ("downstream_head1.proj.weight", "downstream_head2.proj.weight"):
+            values *= 0.5
+    else:
+        values = 1 + 0.1 * values if "norm" in name and name.endswith("weight") else 0.05 * values
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def recipe_state(config: PairwiseConfig, salt: int) -> dict[str, Tensor]:
+    """The weights of a whole two-view network, under the names of `PairwiseNet`."""
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in PairwiseNet(config).state_dict().items()}
+    return {name: recipe_tensor(name, shape, salt) for name, shape in shapes.items()}
+
+
+def published_names(config: PairwiseConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state with its second names, as a .pth file has it."""
+    return {**state, **{second: state[first] for second, first in aliases(config).items()}}
+
+
+@functools.cache
+def _described(name: str) -> tuple[dict, dict[str, Tensor]]:
+    fields = json.loads((FIXTURES / f"{name}.json").read_text(encoding="utf-8"))
+    return fields, recipe_state(PairwiseConfig.from_fields(fields), fields["salt"])
+
+
+def fixture_fields(name: str) -> dict:
+    """What NAME.json says."""
+    return _described(name)[0]
+
+
+def fixture_state(name: str) -> dict[str, Tensor]:
+    """The weights of a fixture's network."""
+    return dict(_described(name)[1])
+
+
+def fixture_net(name: str, kind: type[PairwiseNet] = PairwiseNet) -> PairwiseNet:
+    """A fixture's network, or one of a class derived from it, with the fixture's weights."""
+    return kind.from_state(PairwiseConfig.from_fields(fixture_fields(name)), fixture_state(name))
+
+
+def fixture_case(name: str, case: str) -> dict[str, np.ndarray]:
+    """What the original answered."""
+    with np.load(FIXTURES / f"{name}__{case}.npz") as arrays:
+        return dict(arrays)

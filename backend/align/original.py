@@ -58,12 +58,14 @@ def align_as_original(
     dynamic: Tensor | None = None,
     run: Run | None = None,
 ) -> OriginalResult:
-    """Align `predictions` the way the original does (facts sheet, sections 7 and 8), in their floating type.
+    """Align `predictions` the way the original does (facts sheet, sections 7 and 8), in float32 at least.
 
     `dynamic` (T, H, W) bool stands for the original's own motion masks, which only the flow term needs. Raises
     UserError for frames that no chain of pairs connects, Cancelled when `run` is; ValueError where flows or ways
     back are missing.
     """
+    if predictions.points_i.dtype.itemsize < 4:
+        predictions = predictions.to(torch.float32)
     start = spanning_tree_start(predictions, settings.shared_focal)
     frame_count = len(start.state.depth)
     if dynamic is None and flows is not None and settings.loss.flow_weight > 0:

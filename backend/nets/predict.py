@@ -162,8 +162,8 @@ class FrameCache:
             self._kept.popitem(last=False)
 
     def drop(self) -> bool:
-        """Let go of everything and keep half as much from now on; whether there was anything."""
-        had = bool(self._kept)
+        """Let go of everything, and from now on keep half as much as there was; whether there was anything."""
+        there = len(self._kept)
         self._kept.clear()
-        self.capacity = self.capacity // 2 if self.capacity >= 2 * LEAST_KEPT else 0
-        return had
+        self.capacity = min(self.capacity, there // 2) if there // 2 >= LEAST_KEPT else 0
+        return there > 0

@@ -20,6 +20,7 @@ class World:
     dynamic: np.ndarray
     world_from_camera: np.ndarray
     intrinsics: np.ndarray
+    mover: Mover | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -69,18 +70,34 @@ def _texture(u: np.ndarray, v: np.ndarray, seed: int) -> np.ndarray:
     return colour
 
 
-def room(
-    frames: int = 8,
-    width: int = 96,
-    height: int = 64,
-    focal_px: float | None = None,
-    motion: str = "moving",
-    with_box: bool = True,
+@dataclass(frozen=True)
+class Mover:
+    """A flat panel facing +z that slides: `centres` (T, 3) in metres and `half_size` (width, height) in metres."""
+
+    centres: np.ndarray
+    half_size: tuple[float, float]
+
+
+def sliding_box(frames: int) -> Mover:
+    """A panel that slides to the right through the room."""
+    x = -0.9 + 1.8 * np.arange(frames) / max(frames - 1, 1)
+    return Mover(np.stack([x, np.full(frames, 0.7), np.full(frames, 2.6)], axis=1), (0.3, 0.5))
+
+
+def film(
+    cameras: np.ndarray,
+    intrinsics: np.ndarray,
+    width: int,
+    height: int,
+    mover: Mover | None = None,
+    far_wall_m: float = 5.0,
+    pillars: tuple[tuple[float, float], ...] = ((1.2, 3.8),),
 ) -> World:
-    """A room 6 m wide and 5 m deep with a pillar, and a box that slides to the right; y points down."""
-    focal = focal_px or 0.9 * width
-    intrinsics = np.tile([focal, focal, width / 2, height / 2], (frames, 1)).astype(float)
-    cameras = hand_held(frames, motion)
+    """A room seen by (T, 4, 4) cameras of (T, 4) intrinsics: 6 m wide, 3 m high, `far_wall_m` deep; y points down.
+
+    `pillars` are (x, z) of panels 0.6 m wide from floor to ceiling, which face the camera.
+    """
+    frames = len(cameras)
     rgb = np.zeros((frames, height, width, 3), np.uint8)
     depth = np.zeros((frames, height, width), np.float32)
     dynamic = np.zeros((frames, height, width), bool)
@@ -90,31 +107,45 @@ def room(
         o = cameras[i][:3, 3]
         nearest = np.full((height, width), np.inf)
         colour = np.zeros((height, width, 3))
-        box_x = -0.9 + 1.8 * i / max(frames - 1, 1)
         # (axis, where, limits on the other two axes, seed, moves); axes 0 x, 1 y, 2 z
         quads = [
-            (1, 1.2, ((-3, 3), (-2, 5)), 1, False),
-            (1, -1.8, ((-3, 3), (-2, 5)), 2, False),
-            (2, 5.0, ((-3, 3), (-1.8, 1.2)), 3, False),
-            (0, -3.0, ((-1.8, 1.2), (-2, 5)), 4, False),
-            (0, 3.0, ((-1.8, 1.2), (-2, 5)), 5, False),
-            (2, 3.8, ((0.9, 1.5), (-1.8, 1.2)), 6, False),
+            (1, 1.2, ((-3, 3), (-2, far_wall_m)), 1, None),
+            (1, -1.8, ((-3, 3), (-2, far_wall_m)), 2, None),
+            (2, far_wall_m, ((-3, 3), (-1.8, 1.2)), 3, None),
+            (0, -3.0, ((-1.8, 1.2), (-2, far_wall_m)), 4, None),
+            (0, 3.0, ((-1.8, 1.2), (-2, far_wall_m)), 5, None),
+            *((2, z, ((x - 0.3, x + 0.3), (-1.8, 1.2)), 6 + 10 * k, None) for k, (x, z) in enumerate(pillars)),
         ]
-        if with_box:
-            quads.append((2, 2.6, ((box_x - 0.3, box_x + 0.3), (0.2, 1.2)), 7, True))
-        for axis, where, ((a0, a1), (b0, b1)), seed, moves in quads:
+        if mover is not None:
+            (x, y, z), (w, h) = mover.centres[i], mover.half_size
+            quads.append((2, z, ((x - w, x + w), (y - h, y + h)), 7, (x, y - 0.7)))
+        for axis, where, ((a0, a1), (b0, b1)), seed, shift in quads:
             with np.errstate(divide="ignore", invalid="ignore"):
                 t = (where - o[axis]) / d[..., axis]
                 point = o + d * t[..., None]
             a, b = (point[..., k] for k in range(3) if k != axis)
             hit = (t > 0.05) & (t < nearest) & (a >= a0) & (a <= a1) & (b >= b0) & (b <= b1)
             nearest[hit] = t[hit]
-            dynamic[i][hit] = moves
-            shift = box_x if moves else 0.0
-            colour[hit] = _texture(a[hit] - shift + 10, b[hit] + 10, seed)
+            dynamic[i][hit] = shift is not None
+            da, db = shift or (0.0, 0.0)
+            colour[hit] = _texture(a[hit] - da + 10, b[hit] - db + 10, seed)
         depth[i] = nearest
         rgb[i] = np.round(colour * 255)
-    return World(rgb, depth, dynamic, cameras, intrinsics)
+    return World(rgb, depth, dynamic, cameras, intrinsics, mover)
+
+
+def room(
+    frames: int = 8,
+    width: int = 96,
+    height: int = 64,
+    focal_px: float | None = None,
+    motion: str = "moving",
+    with_box: bool = True,
+) -> World:
+    """A room 6 m wide and 5 m deep with a pillar, a hand-held camera, and a panel that slides to the right."""
+    focal = focal_px or 0.9 * width
+    intrinsics = np.tile([focal, focal, width / 2, height / 2], (frames, 1)).astype(float)
+    return film(hand_held(frames, motion), intrinsics, width, height, sliding_box(frames) if with_box else None)
 
 
 def as_capture(world: World, plate_size: tuple[int, int] | None = None, fps: Fraction = Fraction(24)) -> Capture:

@@ -122,9 +122,9 @@ def motion_scores(
 def static_noise(
     flow: torch.Tensor, explained: torch.Tensor, by_depth: torch.Tensor, valid: torch.Tensor, floor: float
 ) -> torch.Tensor:
-    """(E,) noise of each pair's flow in pixels: from the 40 % quantile of its distance across the epipolar line.
+    """(E,) noise of each pair's flow in pixels: from the quarter quantile of its distance across the epipolar line.
 
-    Less than the median, so that it holds with movers over half of the picture; never under `floor`.
+    Not the median, so that it holds with movers over half of the picture; never under `floor`.
     """
     step = 4
     part = (slice(None), slice(step // 2, None, step), slice(step // 2, None, step))
@@ -132,8 +132,8 @@ def static_noise(
         flow[part], explained[part], by_depth[part], torch.ones(len(flow), device=flow.device), DEPTH_FLOOR
     )
     values = torch.where(valid[part], miss, torch.nan).flatten(1)
-    quantile = torch.nan_to_num(values.nanquantile(0.4, dim=1), 0.0)
-    return (quantile / 1.01).clamp(min=floor)  # the 40 % quantile of a Rayleigh distribution is 1.01 deviations
+    quantile = torch.nan_to_num(values.nanquantile(0.25, dim=1), 0.0)
+    return (quantile / 0.759).clamp(min=floor)  # the quarter quantile of a Rayleigh distribution is 0.759 deviations
 
 
 def _carried(

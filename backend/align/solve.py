@@ -58,7 +58,7 @@ def solve(
                 system = unknowns.assemble(normal, state, damping)
                 step = system.step(damping)
                 if step is not None:
-                    trial = unknowns.moved(state, step, system)
+                    trial = unknowns.moved(state, step, system, normal)
                     trial_residuals = evaluate(sampled, trial)
                     trial_cost, trial_weights = weighted(sampled, trial_residuals, noise)
                     if trial_cost < cost:

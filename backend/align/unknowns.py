@@ -68,30 +68,17 @@ class Unknowns:
         self._plan_frames()
 
     def _plan_frames(self) -> None:
-        """Which (pair, side) touch each frame, and where their unknowns stand among those of that frame."""
+        """Of each frame that has pairs: the pairs, on which side of them it stands, its unknowns, and their places."""
         device = self.edges.device
-        frame = self.edges.flatten().cpu()  # entry 2 e + side
-        order = torch.argsort(frame, stable=True)
-        counts = torch.bincount(frame, minlength=self.frame_count)
-        widest = int(counts.max())
-        slot = torch.arange(len(frame)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-        entries = torch.full((self.frame_count, widest), -1)
-        entries[frame[order], slot] = order
-        of_pair = self.of_pair.cpu()
-        columns, places = [], []
+        edges, of_pair = self.edges.cpu(), self.of_pair.cpu()
+        self.frames = []
         for n in range(self.frame_count):
-            mine = entries[n]
-            mine = mine[mine >= 0]
-            unique, inverse = torch.unique(of_pair[mine // 2], return_inverse=True)
-            columns.append(unique)
-            places.append(inverse)
-        longest = max(len(c) for c in columns)
-        self.columns = torch.full((self.frame_count, longest), self.count)
-        self.places = torch.zeros(self.frame_count, widest, 15, dtype=torch.long)
-        for n, (unique, inverse) in enumerate(zip(columns, places)):
-            self.columns[n, : len(unique)] = unique
-            self.places[n, : len(inverse)] = inverse.reshape(-1, 15)
-        self.entries, self.columns, self.places = (a.to(device) for a in (entries, self.columns, self.places))
+            pair, side = torch.nonzero(edges == n, as_tuple=True)
+            if not len(pair):
+                continue
+            columns, places = torch.unique(of_pair[pair], return_inverse=True)
+            places = places[:, None].expand(-1, LOCAL, -1).contiguous()
+            self.frames.append((n, *(a.to(device) for a in (pair, side, columns, places))))
 
     def chain(self, state: State) -> torch.Tensor:
         """(E, 9, 15) from the unknowns of a pair's poses, scale and lenses to its own nine."""
@@ -117,22 +104,15 @@ class Unknowns:
         h.index_put_((index[:, :, None], index[:, None, :]), m.mT @ normal.h @ m, accumulate=True)
         g.index_put_((index,), (m.mT @ normal.g[..., None])[..., 0], accumulate=True)
         inverse_depth = torch.where(normal.h_depth > 0, 1 / (normal.h_depth * (1 + damping) + 1e-12), 0.0)
-        cross = (normal.cross @ m.float()[:, None]).flatten(0, 1)  # (2 E, P, 15)
-        coupling = []
-        for n in range(self.frame_count):
-            mine = self.entries[n][self.entries[n] >= 0]
-            if not len(mine):
-                coupling.append(None)
-                continue
-            place = self.places[n, : len(mine)]
-            columns = self.columns[n]
-            spread = torch.zeros(len(mine), 15, len(columns), device=m.device)
-            spread.scatter_(2, place[..., None], 1.0)
-            c = torch.einsum("kpa,kal->pl", cross[mine], spread)
-            scaled = c * inverse_depth[n][:, None]
-            h.index_put_((columns[:, None], columns[None, :]), -(c.mT @ scaled).double(), accumulate=True)
+        chain = m.float()
+        for n, pair, side, columns, places in self.frames:
+            spread = torch.zeros(len(pair), LOCAL, len(columns), device=m.device)
+            spread.scatter_add_(2, places, chain[pair])
+            cross = normal.cross[pair, side].movedim(0, 1).flatten(1)  # (P, pairs of the frame x 9)
+            coupling = cross @ spread.flatten(0, 1)
+            scaled = coupling * inverse_depth[n][:, None]
+            h.index_put_((columns[:, None], columns[None, :]), -(coupling.mT @ scaled).double(), accumulate=True)
             g.index_put_((columns,), -(scaled.mT @ normal.g_depth[n]).double(), accumulate=True)
-            coupling.append(c)
         h, g = h[: self.count, : self.count], g[: self.count]
         if self.scales_float:
             at = self.scale
@@ -140,7 +120,7 @@ class Unknowns:
             mean[at] = 1 / len(at)
             h = h + HOLD * float(h.diagonal()[at].mean()) * torch.outer(mean, mean)
         self._steady_lens(h, g, state)
-        return System(h, g, coupling, inverse_depth, normal.g_depth)
+        return System(h, g, m, inverse_depth)
 
     def _steady_lens(self, h: torch.Tensor, g: torch.Tensor, state: State) -> None:
         if not (self.knowns.per_frame_focal and self.knowns.focal_px is None):
@@ -154,21 +134,21 @@ class Unknowns:
         g.index_put_((a,), -change, accumulate=True)
         g.index_put_((b,), change, accumulate=True)
 
-    def moved(self, state: State, step: torch.Tensor, system: System) -> State:
+    def moved(self, state: State, step: torch.Tensor, system: System, normal: Normal) -> State:
         """The state after a step (count,) of the unknowns; depths follow."""
         padded = torch.cat([step, step.new_zeros(1)])
         pose = motion(padded[self.pose]) @ state.camera_from_world
-        depth = state.log_depth.clone()
-        for n, c in enumerate(system.coupling):
-            if c is not None:
-                by_step = (c.double() @ padded[self.columns[n]]).float()
-                depth[n] -= ((system.g_depth[n] + by_step) * system.inverse_depth[n]).clamp(-1, 1)
+        own = (system.chain @ padded[self.of_pair][..., None]).float()[:, None]  # (E, 1, 9, 1)
+        by_step = (normal.cross @ own)[..., 0]
+        pull = normal.g_depth.clone()
+        for side in (0, 1):
+            pull.index_add_(0, self.edges[:, side], by_step[:, side])
         return replace(
             state,
             camera_from_world=pose,
             log_scale=state.log_scale + padded[self.scale],
             log_focal=state.log_focal + padded[self.lens],
-            log_depth=depth,
+            log_depth=state.log_depth - (pull * system.inverse_depth).clamp(-1, 1),
         )
 
 
@@ -178,9 +158,8 @@ class System:
 
     h: torch.Tensor
     g: torch.Tensor
-    coupling: list[torch.Tensor | None]
+    chain: torch.Tensor
     inverse_depth: torch.Tensor
-    g_depth: torch.Tensor
 
     def step(self, damping: float) -> torch.Tensor | None:
         """The damped step (Levenberg and Marquardt), None where the system is not positive definite."""

@@ -1,42 +1,63 @@
-"""Global alignment, whole: from the predictions and flows of pairs to cameras, depth, confidence and motion masks."""
+"""Global alignment, whole: from the predictions and flows of pairs to cameras, depth, confidence and motion scores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
+from ..wire import UserError
 from .depth import fuse
 from .motion import Cameras, motion_scores
 from .normal import Noise
 from .predictions import PairFlows, PairPredictions
 from .sampled import Sampled, sample, sample_pixels
-from .solve import solve
+from .solve import Solved, placed_frames, solve, with_knowns
 from .start import State, start
 from .unknowns import Knowns
 
-#: Pixels of every frame that the solver reads.
+#: Pixels of every frame that the solver reads, and the least share of a small picture's.
 PIXELS = 600
+SPARSEST = 20
+#: Fewer placed frames than this share are a failure.
+MIN_PLACED = 0.3
+
+
+@dataclass(frozen=True)
+class MoverOptions:
+    """What is taken to move. `known` (T, H, W) bool is what the user says; `find` adds what the flow tells, where the
+    score is above `threshold`."""
+
+    known: torch.Tensor | None = None
+    find: bool = True
+    threshold: float = 1.0
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """What alignment found of T frames: tensors on the host, float64 cameras.
+    """What alignment found of T frames.
 
-    `world_from_camera` (T, 4, 4), `focal_px` (T,), `depth` and `confidence` (T, H, W), `scores` (T, H, W) of motion
-    in units of the threshold, `noise` of the residuals, and the sampled problem with its state.
+    `camera_from_world` (T, 4, 4) float64, NaN of frames that could not be placed, `focal_px` (T,) float64; `depth`,
+    `confidence` and `scores` (T, H, W) float32 on the host, the last in units of the threshold of motion; `moving` the
+    mask of it; `sampled` and `state` what the solver ended with, of the pairs that `log_scale` (E,) is not NaN for.
     """
 
-    world_from_camera: torch.Tensor
+    camera_from_world: torch.Tensor
     focal_px: torch.Tensor
     depth: torch.Tensor
     confidence: torch.Tensor
     scores: torch.Tensor
+    moving: torch.Tensor
+    log_scale: torch.Tensor
     noise: Noise
     sampled: Sampled
     state: State
+
+    @property
+    def placed(self) -> torch.Tensor:
+        """(T,) bool: frames with a camera."""
+        return torch.isfinite(self.camera_from_world).all(-1).all(-1)
 
 
 def align(
@@ -45,70 +66,95 @@ def align(
     frame_count: int,
     *,
     knowns: Knowns = Knowns(),
-    dynamic: np.ndarray | None = None,
-    find_movers: bool = True,
-    threshold: float = 1.0,
+    movers: MoverOptions = MoverOptions(),
     pixels: int = PIXELS,
     device: torch.device | str = "cpu",
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Aligned:
-    """Align pairs; the cameras' world is the first frame's. Known masks (T, H, W) are `dynamic`, found ones are added.
+    """Align pairs. Raises UserError when too few frames can be placed.
 
     Cameras first from the point maps alone; these tell what moves, and the flow of the rest then makes them precise.
     """
-    at = sample_pixels(predictions.size, pixels)
-    sampled = sample(predictions, flows, at, device)
-    without = sample(predictions, None, at, device)
-    known = None if dynamic is None else torch.as_tensor(dynamic, device=device)
 
     def part(begin: float, end: float) -> Callable[[float], None]:
         return lambda fraction: progress(begin + (end - begin) * fraction)
 
-    solved = solve(without, start(without, frame_count), knowns, progress=part(0, 0.2))
     width, height = predictions.size
-    moving = torch.zeros(frame_count, height, width, dtype=torch.bool, device=device)
+    at = sample_pixels(predictions.size, min(pixels, width * height // SPARSEST))
+    sampled = sample(predictions, flows, at, device)
+    solved, keep = _place(sampled.without_flow(), frame_count, knowns, part(0, 0.2))
+    sampled = sampled.where(keep)
+    log_scale = torch.full((len(keep),), torch.nan, dtype=torch.float64, device=device)
+
+    def fused(solved: Solved, moving: torch.Tensor, with_flow: bool, report: Callable[[float], None]):
+        log_scale[keep] = solved.state.log_scale
+        used = flows if with_flow else None
+        return fuse(
+            range(frame_count), predictions, used, moving, cameras_of(solved.state), log_scale, solved.noise, report
+        )
+
     scores = torch.zeros(frame_count, height, width, device=device)
+    moving = scores > 0
+    if movers.known is not None:
+        moving = moving | movers.known.to(device)
     if flows is not None:
         for begin in (0.2, 0.5):
-            if find_movers:
+            if movers.find:
+                depth, _ = fused(solved, moving, False, part(begin, begin + 0.05))
                 cameras = cameras_of(solved.state)
-                depth, _ = fuse(
-                    range(frame_count), predictions, None, moving, cameras, solved.state.log_scale, solved.noise
-                )
-                scores = motion_scores(flows, depth.to(device), cameras, progress=part(begin, begin + 0.1))
-            moving = scores > threshold if known is None else (scores > threshold) | known
-            still = masked(sampled, moving, at)
-            solved = solve(still, solved.state, knowns, progress=part(begin + 0.1, begin + 0.3))
-    cameras = cameras_of(solved.state)
-    depth, confidence = fuse(
-        range(frame_count), predictions, flows, moving, cameras, solved.state.log_scale, solved.noise, part(0.8, 1)
-    )
+                scores = motion_scores(flows, depth.to(device), cameras, progress=part(begin + 0.05, begin + 0.12))
+                moving = scores > movers.threshold
+                if movers.known is not None:
+                    moving = moving | movers.known.to(device)
+            solved = solve(sampled.still(moving), solved.state, knowns, progress=part(begin + 0.12, begin + 0.3))
+    depth, confidence = fused(solved, moving, flows is not None, part(0.8, 1))
     return Aligned(
-        world_from_camera=torch.linalg.inv(solved.state.camera_from_world).cpu(),
-        focal_px=solved.state.log_focal.exp().cpu(),
+        camera_from_world=solved.state.camera_from_world,
+        focal_px=solved.state.log_focal.exp(),
         depth=depth,
         confidence=confidence,
         scores=scores.cpu(),
+        moving=moving.cpu(),
+        log_scale=log_scale,
         noise=solved.noise,
-        sampled=sampled,
+        sampled=sampled.still(moving),
         state=solved.state,
     )
+
+
+def _place(
+    sampled: Sampled, frame_count: int, knowns: Knowns, progress: Callable[[float], None]
+) -> tuple[Solved, torch.Tensor]:
+    """Cameras from the point maps alone, and which pairs (E,) they rest on. Frames that do not fit are left out."""
+    keep = torch.ones(len(sampled.edges), dtype=torch.bool, device=sampled.edges.device)
+    for _ in range(3):
+        used = sampled.where(keep)
+        first = with_knowns(start(used, frame_count), knowns)
+        linked = torch.isfinite(first.camera_from_world).all(-1).all(-1)
+        known = keep & linked[sampled.edges].all(-1)
+        if int(known.sum()) < int(keep.sum()):
+            keep = known
+            _check(linked, frame_count)
+            continue
+        solved = solve(used, first, knowns, progress=progress)
+        placed = placed_frames(used, solved.state)
+        _check(placed, frame_count)
+        still = keep & placed[sampled.edges].all(-1)
+        if int(still.sum()) == int(keep.sum()):
+            break
+        keep = still
+    return solved, keep
+
+
+def _check(placed: torch.Tensor, frame_count: int) -> None:
+    count = int(placed.sum())
+    if count < max(2, MIN_PLACED * frame_count):
+        raise UserError(
+            f"The camera could be placed for only {count} of {frame_count} frames",
+            "use a part of the clip whose frames show more of the same things",
+        )
 
 
 def cameras_of(state: State) -> Cameras:
     """The cameras of a state."""
     return Cameras(state.camera_from_world, state.log_focal.exp())
-
-
-def masked(sampled: Sampled, moving: torch.Tensor, pixels: torch.Tensor) -> Sampled:
-    """The sample without the flow of what moves in its first frame; `moving` (T, H, W) bool."""
-    from dataclasses import replace
-
-    x, y = pixels.to(moving.device).T
-    still = ~moving[sampled.edges[:, 0]][:, y, x]
-    return replace(sampled, flow_weight=sampled.flow_weight * still)
-
-
-def frames_of(edges: Sequence[tuple[int, int]]) -> int:
-    """How many frames pairs speak of."""
-    return 1 + max(max(e) for e in edges)

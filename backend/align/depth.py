@@ -15,6 +15,8 @@ ROUNDS = 4
 #: What a pair's depth counts for beside its flow. A network's errors are alike over a picture, but not at one pixel from
 #: pair to pair: more than the solver gives them, less than if they were independent.
 SHARE = 0.3
+#: A point nearer than this share of the depth that another frame sees behind it hangs in front of that.
+IN_FRONT = 0.95
 
 
 def fuse_frame(
@@ -28,7 +30,7 @@ def fuse_frame(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Depth and confidence (H, W) of one frame; 0 where no pair says anything.
 
-    `log_scale` (E,) is each pair's; `static` (H, W) bool says where flow may be believed. Depth minimises the solver's
+    `log_scale` (E,) is each pair's, NaN of pairs that must not count; `static` (H, W) bool says where flow may be believed. Depth minimises the solver's
     cost (`normal.py`) pixel by pixel. Confidence is the network's, meaned over the pairs, each counting above 1 only as
     far as its depth agrees with the rest.
     """
@@ -39,7 +41,7 @@ def fuse_frame(
         (0, predictions.points_i, predictions.confidence_i),
         (1, predictions.points_j, predictions.confidence_j),
     ):
-        mine = torch.nonzero(edges[:, side] == frame)[:, 0]
+        mine = torch.nonzero((edges[:, side] == frame) & torch.isfinite(log_scale).to(edges.device))[:, 0]
         if not len(mine):
             continue
         scale = log_scale[mine.to(log_scale.device)].float().exp().to(device)[:, None, None]
@@ -61,7 +63,8 @@ def fuse_frame(
     total = base.sum(0)
     known = total > 0
     log_depth = (base * given).sum(0) / total.clamp(min=1e-9)
-    terms = _flow_terms(frame, flows, static, cameras) if flows is not None else None
+    counts = torch.isfinite(log_scale).to(edges.device)
+    terms = _flow_terms(frame, flows, counts, static, cameras) if flows is not None else None
     for _ in range(ROUNDS):
         off = given - log_depth
         agreement = 1 / (1 + (off / noise.depth) ** 2)
@@ -78,11 +81,11 @@ def fuse_frame(
 
 
 def _flow_terms(
-    frame: int, flows: PairFlows, static: torch.Tensor, cameras: Cameras
+    frame: int, flows: PairFlows, counts: torch.Tensor, static: torch.Tensor, cameras: Cameras
 ) -> Callable[[torch.Tensor, float], tuple[torch.Tensor, torch.Tensor]] | None:
     """A function of the log depth (H, W) and the flow's noise: how hard, and how stiffly, flow pulls at it."""
     device = static.device
-    mine = torch.nonzero(flows.edges[:, 0] == frame)[:, 0]
+    mine = torch.nonzero((flows.edges[:, 0] == frame) & counts)[:, 0]
     if not len(mine):
         return None
     pairs = flows.edges[mine].to(device)
@@ -127,3 +130,42 @@ def fuse(
         found.append(tuple(a.cpu() for a in pair))
     depth, confidence = (torch.stack(a) for a in zip(*found))
     return depth, confidence
+
+
+def cleaned(
+    depth: torch.Tensor,
+    confidence: torch.Tensor,
+    dynamic: torch.Tensor,
+    cameras: Cameras,
+    edges: torch.Tensor,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> torch.Tensor:
+    """`confidence` (T, H, W) lowered to 1, which says nothing, where a point hangs in front of what another frame sees.
+
+    Static points that another frame's surface lies clearly behind, of which that frame is more confident; facts sheet,
+    section 8.4. Only frames that share a pair are asked.
+    """
+    size = depth.shape[2], depth.shape[1]
+    device = cameras.focal_px.device
+    kept = confidence.clone()
+    grid = pixel_grid(size, device)
+    middle = torch.tensor(size, device=device) / 2
+    order = edges[torch.argsort(edges[:, 0], stable=True)].tolist()
+    for number, (i, j) in enumerate(order):
+        progress(number / len(order))
+        if i == j or not bool(torch.isfinite(cameras.camera_from_world[[i, j]]).all()):
+            continue
+        rotation, shift = cameras.between(torch.tensor([i], device=device), torch.tensor([j], device=device))
+        own = depth[i].to(device)
+        ray = torch.cat([grid / cameras.focal_px[i].float(), torch.ones_like(grid[..., :1])], -1)
+        point = (ray * own[..., None]) @ rotation[0].mT + shift[0]
+        z = point[..., 2].clamp(min=1e-6)
+        at = (cameras.focal_px[j].float() * point[..., :2] / z[..., None] + middle).round().long()
+        x, y = at.unbind(-1)
+        inside = (x >= 0) & (y >= 0) & (x < size[0]) & (y < size[1]) & (point[..., 2] > 1e-6) & (own > 0)
+        x, y = x.clamp(0, size[0] - 1), y.clamp(0, size[1] - 1)
+        there, sure = depth[j].to(device)[y, x], confidence[j].to(device)[y, x]
+        static = ~(dynamic[i].to(device) | dynamic[j].to(device)[y, x])
+        floats = inside & static & (z < IN_FRONT * there) & (confidence[i].to(device) < sure)
+        kept[i][floats.to(kept.device)] = 1.0
+    return kept

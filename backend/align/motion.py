@@ -103,12 +103,14 @@ def motion_scores(
     total = torch.zeros_like(depth)
     count = torch.zeros_like(depth)
     edges = flows.edges.to(device)
-    for begin in range(0, len(edges), chunk):
-        progress(0.7 * begin / len(edges))
-        part = slice(begin, begin + chunk)
-        pairs = edges[part]
-        flow = flows.flow[part].to(device, torch.float32).movedim(1, -1)
-        valid = flows.valid[part].to(device)
+    placed = torch.isfinite(cameras.camera_from_world).all(-1).all(-1)
+    usable = torch.nonzero(placed[edges].all(-1))[:, 0]
+    for begin in range(0, len(usable), chunk):
+        progress(0.7 * begin / len(usable))
+        part = usable[begin : begin + chunk]
+        pairs, host = edges[part], part.to(flows.flow.device)
+        flow = flows.flow[host].to(device, torch.float32).movedim(1, -1)
+        valid = flows.valid[host].to(device)
         explained, by_depth, z = ego_flow(depth, cameras, pairs)
         valid = valid & (z > 1e-6) & (depth[pairs[:, 0]] > 0)
         noise = static_noise(flow, explained, by_depth, valid, floor)

@@ -39,6 +39,14 @@ class PairPredictions:
         moved = {f.name: getattr(self, f.name).to(*args, **kwargs) for f in fields(self) if f.name != "edges"}
         return PairPredictions(edges=self.edges, **moved)
 
+    def rows(self, index: torch.Tensor) -> PairPredictions:
+        """Some of the pairs."""
+        return _rows(self, index)
+
+    def joined(self, other: PairPredictions) -> PairPredictions:
+        """The pairs of both, these first."""
+        return _joined(self, other)
+
 
 @dataclass(frozen=True)
 class PairFlows:
@@ -50,3 +58,19 @@ class PairFlows:
     edges: torch.Tensor
     flow: torch.Tensor
     valid: torch.Tensor
+
+    def rows(self, index: torch.Tensor) -> PairFlows:
+        """Some of the pairs."""
+        return _rows(self, index)
+
+    def joined(self, other: PairFlows) -> PairFlows:
+        """The pairs of both, these first."""
+        return _joined(self, other)
+
+
+def _rows(pairs, index: torch.Tensor):
+    return type(pairs)(**{f.name: getattr(pairs, f.name)[index] for f in fields(pairs)})
+
+
+def _joined(one, two):
+    return type(one)(**{f.name: torch.cat([getattr(one, f.name), getattr(two, f.name)]) for f in fields(one)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -32,11 +32,30 @@ class Sampled:
         """(2,) (W/2, H/2), as MonST3R's family has it (facts sheet, section 4)."""
         return torch.tensor(self.size, dtype=self.uv.dtype, device=self.uv.device) / 2
 
+    def where(self, keep: torch.Tensor) -> Sampled:
+        """The pairs for which `keep` (E,) is true."""
+        return replace(self, **{name: getattr(self, name)[keep] for name in _PER_PAIR})
+
     def joined(self, other: Sampled) -> Sampled:
         """The pairs of both; they must be sampled at the same pixels."""
-        names = ("edges", "points_i", "points_j", "weight_i", "weight_j", "flow", "flow_weight")
-        both = {name: torch.cat([getattr(self, name), getattr(other, name)]) for name in names}
-        return Sampled(uv=self.uv, size=self.size, **both)
+        return replace(self, **{name: torch.cat([getattr(self, name), getattr(other, name)]) for name in _PER_PAIR})
+
+    def between(self, frames: torch.Tensor) -> Sampled:
+        """The same with frames renamed: n becomes `frames[n]`."""
+        return replace(self, edges=frames.to(self.edges.device)[self.edges])
+
+    def without_flow(self) -> Sampled:
+        """The same, with no flow counted."""
+        return replace(self, flow_weight=torch.zeros_like(self.flow_weight))
+
+    def still(self, moving: torch.Tensor) -> Sampled:
+        """The same, without the flow of pixels that `moving` (T, H, W) bool has in a pair's first frame."""
+        x, y = self.uv.long().to(moving.device).T
+        still = ~moving[self.edges[:, 0]][:, y, x]
+        return replace(self, flow_weight=self.flow_weight * still.to(self.flow_weight))
+
+
+_PER_PAIR = ("edges", "points_i", "points_j", "weight_i", "weight_j", "flow", "flow_weight")
 
 
 def sample_pixels(size: tuple[int, int], count: int) -> torch.Tensor:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
+from ..geometry.rigid import Similarity
+from ..geometry.trajectory import align_trajectories
 from .normal import Noise, evaluate, normal_equations, scales, weighted
 from .sampled import Sampled
 from .start import State
@@ -19,6 +22,11 @@ ENOUGH = 1e-4
 ROUNDS = 3
 #: Share that a network's residuals count for: its errors are alike over a picture.
 SHARE = 0.05
+#: A pair says nothing when half of its pixels land further off than this share of the focal length, or this far in log
+#: depth, or when the network's confidence is less than this above 1.
+PLACE_LIMIT, DEPTH_LIMIT, CONFIDENCE_LIMIT = 0.15, 0.4, 0.02
+#: A frame is placed when at least this share of its pairs says something.
+GOOD_SHARE = 0.34
 
 
 @dataclass(frozen=True)
@@ -43,11 +51,10 @@ def solve(
 ) -> Solved:
     """Improve a state until it gains no more. `progress` is told the fraction done and may raise to stop."""
     unknowns = Unknowns(sampled.edges, len(state.log_focal), knowns)
-    state = with_knowns(state, knowns)
     taken = 0
     for number in range(rounds):
-        noise = scales(sampled, evaluate(sampled, state), share)
         residuals = evaluate(sampled, state)
+        noise = scales(sampled, residuals, share)
         cost, weights = weighted(sampled, residuals, noise)
         damping = 1e-4
         for step_number in range(steps):
@@ -73,12 +80,82 @@ def solve(
 
 
 def with_knowns(state: State, knowns: Knowns) -> State:
-    """The state with what is known put in."""
+    """The state with what is known put in; known poses also give the world's scale, where they travel."""
+    placed = torch.isfinite(state.camera_from_world).all(-1).all(-1)
     if knowns.focal_px is not None:
         state = replace(state, log_focal=knowns.focal_px.to(state.log_focal).log())
     elif not knowns.per_frame_focal:
         state = replace(state, log_focal=state.log_focal.median().expand_as(state.log_focal).clone())
+    poses = state.camera_from_world
     if knowns.locked:
-        eye = torch.eye(4, dtype=torch.float64, device=state.log_focal.device)
-        state = replace(state, camera_from_world=eye.expand(len(state.log_focal), 4, 4).clone())
+        eye = torch.eye(4, dtype=poses.dtype, device=poses.device).expand_as(poses)
+        state = replace(state, camera_from_world=torch.where(placed[:, None, None], eye, torch.nan))
+    elif knowns.camera_from_world is not None:
+        given = knowns.camera_from_world.to(poses)
+        known = torch.isfinite(given).all(-1).all(-1)
+        to_known = _into_known_world(poses, given)
+        moved = torch.linalg.inv(
+            torch.as_tensor(
+                to_known.apply_to_poses(np.linalg.inv(poses.cpu().numpy())), dtype=poses.dtype, device=poses.device
+            )
+        )
+        state = replace(
+            state,
+            camera_from_world=torch.where(known[:, None, None], given, moved),
+            log_scale=state.log_scale + np.log(to_known.scale),
+            log_depth=state.log_depth + float(np.log(to_known.scale)),
+        )
     return state
+
+
+def _into_known_world(camera_from_world: torch.Tensor, known_camera_from_world: torch.Tensor) -> Similarity:
+    """What brings the solved cameras to the known ones; of scale 1 where these stand still."""
+    ours, theirs = (np.linalg.inv(a.cpu().numpy()) for a in (camera_from_world, known_camera_from_world))
+    try:
+        return align_trajectories(ours, theirs, with_scale=True)
+    except ValueError:
+        both = np.flatnonzero(np.isfinite(ours).all((1, 2)) & np.isfinite(theirs).all((1, 2)))
+        if not len(both):
+            return Similarity(1.0, np.eye(3), np.zeros(3))
+        first = theirs[both[0]] @ np.linalg.inv(ours[both[0]])
+        return Similarity(1.0, first[:3, :3], first[:3, 3])
+
+
+def good_pairs(sampled: Sampled, state: State) -> torch.Tensor:
+    """(E,) bool: pairs whose points fall near their own pixels, at depths near those of other pairs."""
+    r = evaluate(sampled, state)
+    focal = state.log_focal.exp().float()
+    i, j = sampled.edges.T
+
+    def middle(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return torch.nan_to_num(torch.where(weights > 0, values, torch.nan).nanmedian(dim=-1).values, torch.inf)
+
+    place = torch.maximum(
+        middle(r.place_i.norm(dim=-1), sampled.weight_i) / focal[i],
+        middle(r.place_j.norm(dim=-1), sampled.weight_j * r.q_front) / focal[j],
+    )
+    depth = torch.maximum(
+        middle(r.depth_i.abs(), sampled.weight_i), middle(r.depth_j.abs(), sampled.weight_j * r.q_front)
+    )
+    in_front = r.q_front.float().mean(-1) > 0.5
+    sure = torch.minimum(sampled.weight_i.mean(-1), sampled.weight_j.mean(-1)) > CONFIDENCE_LIMIT
+    return (place < PLACE_LIMIT) & (depth < DEPTH_LIMIT) & in_front & sure
+
+
+def placed_frames(sampled: Sampled, state: State) -> torch.Tensor:
+    """(T,) bool: frames that enough of their pairs agree on. The worst frame leaves first, its pairs with it."""
+    good = good_pairs(sampled, state).cpu()
+    edges = sampled.edges.cpu()
+    frames = len(state.log_focal)
+    placed = torch.isfinite(state.camera_from_world).all(-1).all(-1).cpu()
+    others = edges[:, 0] != edges[:, 1]
+    while bool(placed.any()):
+        counts = placed[edges].all(-1) & others
+        met = torch.bincount(edges[counts].flatten(), minlength=frames)
+        fine = torch.bincount(edges[counts & good].flatten(), minlength=frames)
+        share = torch.where(placed, fine / met.clamp(min=1), torch.inf)
+        worst = int(share.argmin())
+        if float(share[worst]) >= GOOD_SHARE:
+            break
+        placed[worst] = False
+    return placed.to(state.log_focal.device)

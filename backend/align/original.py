@@ -37,7 +37,7 @@ class OriginalResult:
     """Start and end of an alignment.
 
     `dynamic` (T, H, W) bool; `confidence` (T, H, W) and `cleaned_confidence`, 0 where a point hangs in front of what
-    another frame saw with more confidence; `loss_curve` (iterations, 3): total, flow term and learning rate before
+    another frame saw with more confidence; `loss_curve` (steps, 3): total, flow term and learning rate before
     each step; `final_loss` (2,): total and flow term.
     """
 
@@ -57,11 +57,12 @@ def align_as_original(
     *,
     dynamic: Tensor | None = None,
     run: Run | None = None,
+    stop_after: int | None = None,
 ) -> OriginalResult:
     """Align `predictions` the way the original does (facts sheet, sections 7 and 8), in float32 at least.
 
-    `dynamic` (T, H, W) bool stands for the original's own motion masks, which only the flow term needs. Raises
-    UserError for frames that no chain of pairs connects, Cancelled when `run` is; ValueError where flows or ways
+    `dynamic` (T, H, W) bool stands for the original's own motion masks, which only the flow term needs. `stop_after`
+    so many steps of the schedule, what there is then is the result; the curve ends with them. Raises UserError for frames that no chain of pairs connects, Cancelled when `run` is; ValueError where flows or ways
     back are missing.
     """
     if predictions.points_i.dtype.itemsize < 4:
@@ -74,14 +75,15 @@ def align_as_original(
         dynamic = torch.zeros_like(start.state.depth, dtype=torch.bool)
     parameters = Parameters(start.state, settings.shared_focal)
     optimiser = torch.optim.Adam(parameters.tensors(), lr=settings.learning_rate, betas=(0.9, 0.9))
-    curve = torch.zeros(settings.iterations, 3, dtype=torch.float64)
+    steps = settings.iterations if stop_after is None else min(stop_after, settings.iterations)
+    curve = torch.zeros(steps, 3, dtype=torch.float64)
     initial_depth = start.state.depth
 
     def loss(with_flow: bool):
         used = flows if with_flow and settings.loss.flow_weight > 0 else None
         return alignment_loss(parameters.state(), predictions, used, dynamic, initial_depth, settings.loss)
 
-    for step in (run or Run()).steps(settings.iterations):
+    for step in (run or Run()).steps(steps):
         t = step / settings.iterations
         rate = settings.learning_rate + t * (settings.last_learning_rate - settings.learning_rate)
         for group in optimiser.param_groups:

@@ -22,7 +22,7 @@ COMMANDS = {
     "reconstruct": ("reconstruct", "turn a clip into a capture, without a server"),
     "export": ("others", "write a capture in another format"),
     "engines": ("others", "list the engines"),
-    "weights": ("others", "list the weights that engines need"),
+    "weights": ("weights", "list, get and verify the weights that engines need"),
     "evaluate": ("others", "compare a capture with the truth of its clip"),
     "doctor": ("doctor", "tell what the backend finds on this machine"),
     "invite": ("serve", "make a connection file for a client on another machine"),
@@ -67,6 +67,29 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     add["export"].add_argument("capture", type=Path, help="folder of a capture")
     add["export"].add_argument("--format", required=True, help="ply, colmap, tum or glb")
     add["export"].add_argument("--out", type=Path, required=True, help="folder for the files")
+
+    deeds = add["weights"].add_subparsers(dest="deed", metavar="list | get | verify")
+    for deed, words in (
+        ("list", "what there is, with size, terms and whether it is here"),
+        ("get", "download weights, or take them from a file; what is here already is only checked"),
+        ("verify", "hold the files against their checksums"),
+    ):
+        deeds.add_parser(deed, help=words, description=words)
+    for deed, parser_of_deed in deeds.choices.items():
+        parser_of_deed.add_argument(
+            "--folder", type=Path, help="where weights are kept (KINORA_WEIGHTS, or in Kinora's)"
+        )
+        if deed != "list":
+            parser_of_deed.add_argument(
+                "names", nargs="+" if deed == "get" else "*", metavar="NAME", help="which weights"
+            )
+    get = deeds.choices["get"]
+    get.add_argument("--accept-licence", action="store_true", help="accept a licence that forbids commercial use")
+    get.add_argument(
+        "--from", type=Path, dest="source", metavar="PATH", help="take this file or folder, do not download"
+    )
+    get.add_argument("--in-place", action="store_true", help="with --from: use the file where it is, do not copy it")
+    get.add_argument("--offline", action="store_true", help="take what other programs downloaded, or fail")
 
     add["evaluate"].add_argument("capture", type=Path, help="folder of a capture")
     add["evaluate"].add_argument("truth", type=Path, help="folder with the clip's true cameras, depth and masks")

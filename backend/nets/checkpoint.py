@@ -56,26 +56,26 @@ class Checkpoint:
             raise UserError(f"The configuration beside {self.path.name} is damaged", "get it again") from error
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Tensors and configuration of a .safetensors, .pth or .pt file.
+def read_checkpoint(path: Path, name: str = "") -> Checkpoint:
+    """Tensors and configuration of a .safetensors, .pth or .pt file; `name` is what messages call it.
 
     The tensors are views of the file, which must not change while they live. Raises UserError when the file is cut, not
     a checkpoint, or would run code of its own.
     """
-    path = Path(path)
-    form = form_of(path)
+    path, name = Path(path), name or Path(path).name
+    form = form_of(path, name)
     if form.kind == CONFIG:
-        raise UserError(f"{path.name} is a configuration, not weights", "give the weights file beside it")
+        raise UserError(f"{name} is a configuration, not weights", "give the weights file beside it")
     if form.kind != SAFETENSORS:
-        return _read_torch(path, old=form.kind == OLD_TORCH)
+        return _read_torch(path, name, old=form.kind == OLD_TORCH)
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in form.shapes}
+            tensors = {key: file.get_tensor(key) for key in form.shapes}
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path.name} is damaged ({error})", "download it again") from error
+        raise UserError(f"{name} is damaged ({error})", "download it again") from error
     beside = path.with_name("config.json")
     config_text = beside.read_text(encoding="utf-8", errors="replace") if beside.is_file() else None
-    tied = {name: kept for name, kept in form.metadata.items() if kept in tensors and name not in tensors}
+    tied = {key: kept for key, kept in form.metadata.items() if kept in tensors and key not in tensors}
     return Checkpoint(path, tensors, config_text, tied)
 
 
@@ -90,32 +90,32 @@ def _inert_table(*arguments: Any) -> dict:
     return {}
 
 
-def _read_torch(path: Path, old: bool) -> Checkpoint:
+def _read_torch(path: Path, name: str, old: bool) -> Checkpoint:
     """A file of torch.save, through torch's own reader that knows tensors and containers and an allow-list, no more."""
     get = "get the file from its publisher, or as .safetensors"
     try:
         foreign = OLD_HARMLESS if old else torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-        foreign = [name for name in foreign if name != "argparse.Namespace"]
-        refused = [name for name in foreign if not _is_harmless(name)]
+        foreign = [each for each in foreign if each != "argparse.Namespace"]
+        refused = [each for each in foreign if not _is_harmless(each)]
         if refused:
-            raise UserError(f"{path.name} was not opened: it wants to run {' and '.join(refused[:3])}", get)
-        allowed = [(_inert_table if name == "collections.defaultdict" else _Inert, name) for name in foreign]
+            raise UserError(f"{name} was not opened: it wants to run {' and '.join(refused[:3])}", get)
+        allowed = [(_inert_table if each == "collections.defaultdict" else _Inert, each) for each in foreign]
         with torch.serialization.safe_globals([argparse.Namespace, *allowed]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=None if old else True)
     except pickle.UnpicklingError as error:
         named = re.search(r"(?:GLOBAL|function|class) ([\w.]+)", str(error))
-        raise UserError(f"{path.name} was not opened: it wants to run {named[1] if named else 'code'}", get) from error
+        raise UserError(f"{name} was not opened: it wants to run {named[1] if named else 'code'}", get) from error
     except (RuntimeError, ValueError, OSError, EOFError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise UserError(f"{path.name} is damaged ({str(error).splitlines()[0][:120]})", "download it again") from error
+        raise UserError(f"{name} is damaged ({str(error).splitlines()[0][:120]})", "download it again") from error
     if not isinstance(content, Mapping):
-        raise UserError(f"{path.name} holds a {type(content).__name__}, not the tensors of a network", get)
+        raise UserError(f"{name} holds a {type(content).__name__}, not the tensors of a network", get)
     model = next((content[part] for part in MODEL_PARTS if isinstance(content.get(part), Mapping)), content)
-    tensors = {name: tensor for name, tensor in model.items() if isinstance(tensor, Tensor)}
+    tensors = {key: tensor for key, tensor in model.items() if isinstance(tensor, Tensor)}
     if not tensors:
         parts = ", ".join(map(str, list(content)[:5])) or "nothing"
-        raise UserError(f"{path.name} holds no tensors of a network, but {parts}", get)
-    if all(name.startswith("module.") for name in tensors):  # trained on several GPUs
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+        raise UserError(f"{name} holds no tensors of a network, but {parts}", get)
+    if all(key.startswith("module.") for key in tensors):  # trained on several GPUs
+        tensors = {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
     return Checkpoint(path, tensors, _constructor_text(content.get("args")))
 
 

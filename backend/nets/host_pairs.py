@@ -47,7 +47,7 @@ class HostPairs:
         for target, half in zip(staged, halves):
             target.copy_(half, non_blocking=True)
         arrived = torch.cuda.Event()
-        arrived.record()
+        arrived.record(torch.cuda.current_stream(halves[0].device))
         self._under_way.append((arrived, list(rows), staged))
         self._land(self.UNDER_WAY)
 

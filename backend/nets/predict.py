@@ -20,6 +20,8 @@ from .precision import Precision
 MOST_AT_ONCE = {"cuda": 16, "cpu": 2}
 #: Shares of the free memory for tokens, and for the heads' maps of single frames, that wait for their next pair.
 _TOKEN_SHARE, _SHALLOW_SHARE = 0.125, 0.25
+#: Bytes of such maps that are enough: those of a hundred frames at 512 x 288, in float32.
+_SHALLOW_MOST = 2 * 2**30
 #: Fewer maps of single frames than this do not outlast a frame's pairs, so then none are kept.
 LEAST_KEPT = 16
 
@@ -52,7 +54,7 @@ class PairPredictor:
         on_device = count * needs.tokens <= _TOKEN_SHARE * free
         self._token_home = self.device if on_device else torch.device("cpu")
         self._tokens = FrameCache(max(32, int(_TOKEN_SHARE * free_bytes(self._token_home) / needs.tokens)))
-        room = int(_SHALLOW_SHARE * free / needs.shallow) if needs.shallow else 0
+        room = int(min(_SHALLOW_SHARE * free, _SHALLOW_MOST) / needs.shallow) if needs.shallow else 0
         self._shallow = FrameCache(room if room >= LEAST_KEPT else 0)
         free = int(free * (1 - _TOKEN_SHARE - _SHALLOW_SHARE))
         drop = self._shallow.drop

@@ -61,9 +61,9 @@ def align_as_original(
 ) -> OriginalResult:
     """Align `predictions` the way the original does (facts sheet, sections 7 and 8), in float32 at least.
 
-    `dynamic` (T, H, W) bool stands for the original's own motion masks, which only the flow term needs. `stop_after`
-    so many steps of the schedule, what there is then is the result; the curve ends with them. Raises UserError for frames that no chain of pairs connects, Cancelled when `run` is; ValueError where flows or ways
-    back are missing.
+    `dynamic` (T, H, W) bool stands for the original's own motion masks, which only the flow term needs. With
+    `stop_after` the result is what there is after so many steps of the schedule. Raises UserError for frames that no
+    chain of pairs connects, Cancelled when `run` is; ValueError where flows or ways back are missing.
     """
     if predictions.points_i.dtype.itemsize < 4:
         predictions = predictions.to(torch.float32)

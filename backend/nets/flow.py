@@ -14,7 +14,7 @@ from ..align.predictions import PairFlows
 from ..classical.flow import flow_method
 from ..classical.parallel import in_threads
 from ..run import Run
-from ..wire import UserError
+from .memory import Chunks
 
 Pair = tuple[int, int]
 
@@ -29,8 +29,9 @@ class FlowPredictor(ABC):
     without, such a pair's validity only says whether the flow stays in the picture.
     """
 
-    def __init__(self, images: np.ndarray, run: Run, both_ways: bool = True):
+    def __init__(self, images: np.ndarray, run: Run, both_ways: bool, chunks: Chunks):
         self._images, self._run, self._both_ways = images, run, both_ways
+        self._chunks = chunks  # of couples of frames, each with one or both directions
 
     def predict(self, edges: torch.Tensor | Sequence[Pair]) -> PairFlows:
         """Flows of E directed pairs (i, j), on the host, flow in half precision.
@@ -48,24 +49,15 @@ class FlowPredictor(ABC):
         for row, (i, j) in enumerate(edges.tolist()):
             rows.setdefault((i, j), []).append(row)
         couples = sorted({(min(pair), max(pair)) for pair in rows})
-        done = 0
-        while done < len(couples):
+        self._run.progress(0)
+        for done in self._chunks.over(couples, lambda chunk: self._fill(chunk, rows, flow, valid)):
             self._run.progress(done / len(couples))
-            group = couples[done : done + self._couples_at_once()]
-            try:
-                self._fill(group, rows, flow, valid)
-            except torch.OutOfMemoryError:
-                out_of_memory = True  # the error holds what was allocated: free nothing before it is gone
-            else:
-                out_of_memory = False
-                done += len(group)
-            if out_of_memory:
-                self._need_less_memory()
-        self._run.check()
         return PairFlows(edges=edges, flow=flow, valid=valid)
 
     @torch.inference_mode()
-    def _fill(self, couples: list[Pair], rows: dict[Pair, list[int]], flow: torch.Tensor, valid: torch.Tensor) -> None:
+    def _fill(
+        self, couples: Sequence[Pair], rows: dict[Pair, list[int]], flow: torch.Tensor, valid: torch.Tensor
+    ) -> None:
         """Write the rows of all pairs that join these couples of frames."""
         directed = [d for a, b in couples for d in dict.fromkeys([(a, b), (b, a)]) if self._both_ways or d in rows]
         place = {pair: k for k, pair in enumerate(directed)}
@@ -82,18 +74,6 @@ class FlowPredictor(ABC):
     def _flows(self, pairs: list[Pair]) -> torch.Tensor:
         """(n, 2, H, W) float32 on any device: dx, dy in pixels from the first frame of each pair to the second."""
 
-    @abstractmethod
-    def _couples_at_once(self) -> int:
-        """How many couples of frames to give to `_flows` at once."""
-
-    def _need_less_memory(self) -> None:
-        """The device ran out of memory: work on less at once from now on, or raise UserError."""
-        height, width = self._images.shape[1:3]
-        raise UserError(
-            f"The device has too little memory for optical flow of {width} x {height} pictures",
-            "choose a lower resolution, or close other programs that use the GPU",
-        )
-
 
 class ClassicalFlow(FlowPredictor):
     """The classical engine's flow (DIS, Kroeger et al. 2016) with the same face, for machines without RAFT's weights.
@@ -101,8 +81,8 @@ class ClassicalFlow(FlowPredictor):
     It follows large motion and blur less well; whoever chooses it says so in the capture.
     """
 
-    def _couples_at_once(self) -> int:
-        return self._run.workers
+    def __init__(self, images: np.ndarray, run: Run, *, both_ways: bool = True):
+        super().__init__(images, run, both_ways, Chunks(run.workers, "cpu", "couple of frames"))
 
     def _flows(self, pairs: list[Pair]) -> torch.Tensor:
         grey = {t: cv2.cvtColor(np.asarray(self._images[t]), cv2.COLOR_RGB2GRAY) for t in {t for p in pairs for t in p}}

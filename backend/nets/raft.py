@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,16 +14,15 @@ import torch.nn.functional as F
 from ..run import Run
 from .checkpoint import load_strictly, read_checkpoint
 from .flow import FlowPredictor, Pair
+from .memory import Chunks, chunk_size, free_bytes
 
 if TYPE_CHECKING:
     from torchvision.models.optical_flow import RAFT
 
-log = logging.getLogger(__name__)
-
 #: RAFT works on cells of 8 x 8 pixels, halves its features three more times and needs two of the last.
 _CELL, _LEAST_SIDE = 8, 128
-#: More pairs at once than this make no GPU faster.
-_MOST_AT_ONCE = 32
+#: More couples of frames at once than this make no GPU faster; a processor gains nothing by more than one.
+_MOST_AT_ONCE = 16
 
 
 class RaftFlow(FlowPredictor):
@@ -45,45 +43,30 @@ class RaftFlow(FlowPredictor):
         updates: int = 12,
         precision: torch.dtype = torch.float32,
         both_ways: bool = True,
-        pairs_at_once: int = 0,
+        couples_at_once: int = 0,
         cache_bytes: int = 1 << 30,
     ):
-        super().__init__(images, run, both_ways)
+        frame = _Frame(*images.shape[1:3])
+        most = _MOST_AT_ONCE if torch.device(run.device).type == "cuda" else 1
+        couples_at_once = couples_at_once or chunk_size(free_bytes(run.device), 2 * frame.bytes_of_a_pair, most)
+        chunks = Chunks(couples_at_once, run.device, "couple of frames", self._forget)
+        super().__init__(images, run, both_ways, chunks)
         self._device = torch.device(run.device)
         self._model = model.to(self._device).eval().requires_grad_(False)
-        self._updates = updates
-        self._precision = precision
-        self._frame = _Frame(*images.shape[1:3])
+        self._updates, self._precision, self._frame = updates, precision, frame
         self._encoded: OrderedDict[int, tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
         self._cache_bytes = cache_bytes
-        self._at_once = pairs_at_once or self._pairs_that_fit()
 
-    def _couples_at_once(self) -> int:
-        return max(1, self._at_once // 2)
-
-    def _need_less_memory(self) -> None:
+    def _forget(self) -> bool:
+        """Let go of the encoded frames; False if there were none but those of the couple at hand."""
+        held = len(self._encoded)
         self._encoded.clear()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        if self._at_once == 1:
-            super()._need_less_memory()
-        self._at_once //= 2
-        log.warning("The GPU's memory is full: optical flow goes on with %d pairs at once", self._at_once)
-
-    def _pairs_that_fit(self) -> int:
-        """How many directed pairs fit into half of the free memory; on a processor more than two gain nothing."""
-        if self._device.type != "cuda":
-            return 2
-        cells = self._frame.cells
-        volume = 10 * cells**2  # the correlation pyramid and what building it takes, bytes
-        rest = 40_000 * cells  # update block, upsampling and full-size flow, bytes
-        unused = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
-        free = torch.cuda.mem_get_info(self._device)[0] + unused
-        return int(min(max(free // 2 // (volume + rest), 1), _MOST_AT_ONCE))
+        return held > 2
 
     def _flows(self, pairs: list[Pair]) -> torch.Tensor:
-        chunks = [pairs[k : k + self._at_once] for k in range(0, len(pairs), self._at_once)]
-        return torch.cat([self._refine(chunk) for chunk in chunks])
+        if len(pairs) == 2:  # one couple: its two ways one after the other take half the memory
+            return torch.cat([self._refine([pair]) for pair in pairs])
+        return self._refine(pairs)
 
     def _refine(self, pairs: list[Pair]) -> torch.Tensor:
         encoded = self._encode(dict.fromkeys(frame for pair in pairs for frame in pair))
@@ -116,8 +99,7 @@ class RaftFlow(FlowPredictor):
         """Matching features and context of each frame, from the cache where it has them."""
         wanted = list(frames)
         missing = [frame for frame in wanted if frame not in self._encoded]
-        for k in range(0, len(missing), self._at_once):
-            chunk = missing[k : k + self._at_once]
+        for chunk in (missing[k : k + self._chunks.size] for k in range(0, len(missing), self._chunks.size)):
             pictures = np.stack([np.asarray(self._images[frame]) for frame in chunk])
             pictures = self._frame.from_picture(torch.from_numpy(pictures).to(self._device))
             with self._half():
@@ -184,10 +166,11 @@ class _Frame:
         self._after = [e - e // 2 for e in extra]
 
     @property
-    def cells(self) -> int:
-        """How many cells of 8 x 8 pixels RAFT sees."""
+    def bytes_of_a_pair(self) -> int:
+        """What refining one directed pair takes at its peak, about."""
         padded = [side + -side % _CELL for side in self._inner]
-        return padded[0] * padded[1] // _CELL**2
+        cells = padded[0] * padded[1] // _CELL**2
+        return 10 * cells**2 + 40_000 * cells  # the correlation of all cells; networks, upsampling, full-size flow
 
     def from_picture(self, pictures: torch.Tensor) -> torch.Tensor:
         """(n, 3, H', W') float32 in -1..1 from (n, H, W, 3) uint8."""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from backend.geometry.camera import pixel_centres, project, unproject
 from backend.nets.flow import ClassicalFlow, FlowPredictor, flows_agree, stays_inside
+from backend.nets.memory import Chunks
 from backend.nets.raft import RaftFlow, load_flow, new_raft
 from backend.run import Run
 from backend.wire import Cancelled, UserError
@@ -33,11 +34,9 @@ class Shift(FlowPredictor):
     """An oracle: everything moves by `step` pixels to the right a frame. Keeps what it was asked for."""
 
     def __init__(self, frames: int = 4, step: float = 2.0, **options):
-        super().__init__(np.zeros((frames, 16, 32, 3), np.uint8), options.pop("run", Run()), **options)
+        images, run = np.zeros((frames, 16, 32, 3), np.uint8), options.get("run", Run())
+        super().__init__(images, run, options.get("both_ways", True), Chunks(2, "cpu", "couple of frames"))
         self.step, self.asked = step, []
-
-    def _couples_at_once(self) -> int:
-        return 2
 
     def _flows(self, pairs):
         self.asked += pairs
@@ -112,7 +111,7 @@ def test_with_frames_encoded_once_raft_is_still_raft(model):
     images = pictures(3, 128, 136)
     network = raft(model)
     as_input = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-    flow = RaftFlow(images, network, Run(), updates=3, pairs_at_once=2)
+    flow = RaftFlow(images, network, Run(), updates=3, couples_at_once=1)
     encoded, refined = [], []
     with torch.inference_mode():
         expected = torch.cat([network(as_input[[i]], as_input[[j]], num_flow_updates=3)[-1] for i, j in EDGES])
@@ -171,15 +170,15 @@ def test_short_memory_means_fewer_pairs_at_once_and_at_one_pair_an_error(caplog)
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     network.update_block.register_forward_pre_hook(crowded)
-    enough = RaftFlow(images, network, Run(), updates=1, pairs_at_once=6).predict(EDGES)
+    enough = RaftFlow(images, network, Run(), updates=1, couples_at_once=3).predict(EDGES)
     limit[0] = 1
-    scarce = RaftFlow(images, network, Run(), updates=1, pairs_at_once=6).predict(EDGES)
+    scarce = RaftFlow(images, network, Run(), updates=1, couples_at_once=3).predict(EDGES)
     torch.testing.assert_close(scarce.flow, enough.flow, atol=0.01, rtol=1e-3)
     assert (scarce.valid == enough.valid).float().mean() > 0.99
-    assert "with 1 pairs at once" in caplog.text
+    assert "going on with 1" in caplog.text
     limit[0] = 0
-    with pytest.raises(UserError, match="too little memory for optical flow of 128 x 128"):
-        RaftFlow(images, network, Run(), updates=1, pairs_at_once=6).predict(EDGES)
+    with pytest.raises(UserError, match="not enough for one couple of frames"):
+        RaftFlow(images, network, Run(), updates=1, couples_at_once=3).predict(EDGES)
 
 
 def test_weights_come_from_a_file_and_those_of_another_network_are_refused(tmp_path):

@@ -132,25 +132,25 @@ class PairwiseNet(nn.Module):
         with torch.device("meta"):
             net = cls(config)
         net.load_state_dict(published_state(config, state), strict=True, assign=True)
-        return net.float().eval().requires_grad_(False).calculating(precision)
+        return net.eval().requires_grad_(False).calculating(precision)
 
     def calculating(self, precision: Precision) -> PairwiseNet:
         """This network, its weights brought to a precision; what was rounded before stays rounded."""
-        if precision == self.precision:
-            return self
-        self.precision = precision
         heads = (self.downstream_head1, self.downstream_head2)
         in_heads = {id(module) for head in heads for module in head.modules()}
         for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Conv2d)) and id(module) not in in_heads:
+            if id(module) not in in_heads and isinstance(module, (nn.Linear, nn.Conv2d)):
                 module.to(precision.trunk)
+            if isinstance(module, nn.LayerNorm):
+                module.float()
         for head in heads:
             head.to(precision.heads)
             if precision.channels_last:
                 head.to(memory_format=torch.channels_last)
-        if precision.compiled:
+        if precision.compiled and not self.precision.compiled:
             for module in (*self.enc_blocks, *self.dec_blocks, *self.dec_blocks2, *heads):
                 module.compile()
+        self.precision = precision
         return self
 
     def forward(self, img1: Tensor, img2: Tensor) -> Pointmaps:

@@ -157,3 +157,11 @@ def test_a_network_leaves_the_switches_of_torch_as_they_were():
     with EXACT.applied():
         assert [switch.fp32_precision for switch in switches] == ["ieee", "ieee"]
     assert [switch.fp32_precision for switch in switches] == before
+
+
+def test_a_checkpoint_in_half_precision_calculates_as_told():
+    """Its weights are what they are; the sums are float32 again."""
+    halves = {name: tensor.half() for name, tensor in fixture_state("dpt_mini").items()}
+    net = PairwiseNet.from_state(fixture_net("dpt_mini").config, halves)
+    assert {p.dtype for name, p in net.named_parameters() if name != "mask_token"} == {torch.float32}
+    assert torch.equal(net.enc_blocks[0].attn.qkv.weight.half(), halves["enc_blocks.0.attn.qkv.weight"])

@@ -57,6 +57,7 @@ def load_segmenter(folder: Path | None = None, device: str = "cpu", name: str = 
     """
     try:
         from transformers import Sam2VideoModel
+        from transformers.utils.logging import disable_progress_bar
     except ImportError as error:
         raise UserError(
             f"SAM 2 needs the package transformers, which does not load ({error})",
@@ -70,6 +71,7 @@ def load_segmenter(folder: Path | None = None, device: str = "cpu", name: str = 
     for file in ("config.json", "model.safetensors"):
         if not (Path(folder) / file).is_file():
             raise UserError(f"There is no {file} of SAM 2 in {folder}", hint)
+    disable_progress_bar()  # of reading the file, on the console
     try:
         model, found = Sam2VideoModel.from_pretrained(
             str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True

@@ -28,15 +28,15 @@ class Precision:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Torch set to allow TF32 or not, and back as it was afterwards."""
-        switches = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
-        before = [switch.fp32_precision for switch in switches]
+        switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
+        before = [switch.allow_tf32 for switch in switches]
         try:
             for switch in switches:
-                switch.fp32_precision = "tf32" if self.tf32 else "ieee"
+                switch.allow_tf32 = self.tf32
             yield
         finally:
-            for switch, value in zip(switches, before):
-                switch.fp32_precision = value
+            for switch, allowed in zip(switches, before):
+                switch.allow_tf32 = allowed
 
 
 #: float32 throughout.

@@ -152,11 +152,12 @@ def test_the_fast_path_answers_nearly_the_same(precision):
 
 
 def test_a_network_leaves_the_switches_of_torch_as_they_were():
-    switches = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
-    before = [switch.fp32_precision for switch in switches]
-    with EXACT.applied():
-        assert [switch.fp32_precision for switch in switches] == ["ieee", "ieee"]
-    assert [switch.fp32_precision for switch in switches] == before
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    for precision in (EXACT, FAST):
+        with precision.applied():
+            inside = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        assert inside == (precision.tf32, precision.tf32)
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
 
 
 def test_a_checkpoint_in_half_precision_calculates_as_told():

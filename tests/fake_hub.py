@@ -29,6 +29,7 @@ class FakeHub:
     busy: list[int] = field(default_factory=list)  # statuses to answer with instead
     corrupt: bool = False  # one byte of every answer of the store is another
     knows_ranges: bool = True
+    tells_size: bool = True  # of small files, before they are downloaded
     claims: dict[str, str] = field(default_factory=dict)  # header -> value that is sent instead of the true one
     stall_at: int | None = None  # the store sends so many bytes of an answer, then waits for `go_on`
     go_on: threading.Event = field(default_factory=threading.Event)
@@ -75,13 +76,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        path = unquote(urlsplit(self.path).path)
+        path, self.is_small = unquote(urlsplit(self.path).path), False
+        if path.startswith("/api/"):  # huggingface_hub asks for things of its own at times
+            return self._send(404, {})
         self.hub.seen.append((self.command, path, self.headers.get("Range"), "Authorization" in self.headers))
         if self.hub.busy:
             return self._send(self.hub.busy.pop(0), {"Retry-After": "0"})
         if path.startswith("/store/"):
             return self._from_store(path.removeprefix("/store/"))
-        match = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
+        match = re.fullmatch(r"(?:/small)?/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         if not match:
             return self._send(404, {})
         repo, revision, name = match.groups()
@@ -94,7 +97,10 @@ class _Handler(BaseHTTPRequestHandler):
         if name not in self.hub.repos[repo]:
             return self._send(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
         content = self.hub.repos[repo][name]
+        if len(content) < IN_GIT and not path.startswith("/small/"):  # on the same host, yet elsewhere
+            return self._send(307, {"Location": f"/small{path}", "X-Repo-Commit": COMMIT})
         if len(content) < IN_GIT:
+            self.is_small = True
             git_sha1 = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
             return self._send(200, {"X-Repo-Commit": COMMIT, "ETag": f'"{git_sha1}"', **self.hub.claims}, content)
         sha256 = hashlib.sha256(content).hexdigest()
@@ -130,7 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in {"Content-Type": "application/octet-stream", **headers}.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
+        if self.command == "GET" or self.hub.tells_size or not self.is_small:
+            self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command == "HEAD":
             return

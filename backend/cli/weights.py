@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ def _get(options: argparse.Namespace) -> int:
         raise UserError("--from gives the files of one model", "get the models one by one")
     if options.in_place and not options.source:
         raise UserError("--in-place says what to do with a file of your own", "name it with --from")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request, with signed addresses
     for model in chosen:
         accept = _accepts(model, options)
         with _shown(model.title, model.size) as report:

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx2
 from huggingface_hub.utils import get_session, hf_raise_for_status
@@ -27,6 +28,7 @@ from .manifest import size_in_words
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 MARGIN = 64 * 1024**2  # what a download leaves free on the disk
 BLOCK = 1 << 20
+IN_GIT = 64 << 20  # bytes, far above what a hub keeps in git
 log = logging.getLogger(__name__)
 
 
@@ -55,10 +57,10 @@ def fetch(
             if _length(target) == (remote.bytes or -1) and not part.exists():
                 os.replace(target, part)  # it came whole once, with nobody left to note it: checked like any other
             had = max(had, _length(part))
-            digests = _receive(remote, part, run, share)
-            _judge_bytes(remote, target, part, digests, check)
+            sha256 = _receive(remote, part, run, share)
+            _judge_bytes(remote, target, part, sha256, check)
             _publish(part, target)
-            return remote, digests[0]
+            return remote, sha256
         except (httpx2.RequestError, Cut) as error:
             grown = remote is not None and _length(_part(target, remote)) > had
             fruitless = 1 if grown else fruitless + 1
@@ -76,8 +78,8 @@ def fetch(
             raise UserError(f"{target.parent} cannot be written ({error.strerror})", "choose another folder") from error
 
 
-def _receive(remote: Remote, part: Path, run: Run, share: tuple[int, int]) -> tuple[str, str]:
-    """Bring the part to its full length; its SHA-256 and git's hash. Raises Cut or httpx2.RequestError if cut."""
+def _receive(remote: Remote, part: Path, run: Run, share: tuple[int, int]) -> str:
+    """Bring the part to its full length; its SHA-256. Raises Cut or httpx2.RequestError if it ends early."""
     (before, all_bytes), whole = share, remote.bytes
 
     def tell(count: int) -> None:
@@ -85,61 +87,57 @@ def _receive(remote: Remote, part: Path, run: Run, share: tuple[int, int]) -> tu
 
     part.parent.mkdir(parents=True, exist_ok=True)
     with open(part, "a+b") as file:
-        hashes = _Hashes(whole)
+        hashed = _Hash()
         file.seek(0)
         while block := file.read(BLOCK):
-            hashes.update(block)
-            tell(hashes.count)
-        if whole is not None and hashes.count > whole:
-            hashes = _start_over(file, whole)
-        check_space(part.parent, (whole or 0) - hashes.count)
-        if whole is None or hashes.count < whole:
+            hashed.update(block)
+            tell(hashed.count)
+        if whole is not None and hashed.count > whole:
+            hashed = _start_over(file)
+        check_space(part.parent, (whole or 0) - hashed.count)
+        if whole is None or hashed.count < whole:
             headers = {**dict(remote.headers), "Accept-Encoding": "identity"}
-            if hashes.count:
-                headers["Range"] = f"bytes={hashes.count}-"
+            if hashed.count:
+                headers["Range"] = f"bytes={hashed.count}-"
             with get_session().stream("GET", remote.url, headers=headers, timeout=PATIENCE_S) as answer:
-                hashes = _judge_answer(answer, file, hashes, whole)
+                hashed = _judge_answer(answer, file, hashed)
                 for block in answer.iter_bytes():
                     file.write(block)
-                    hashes.update(block)
-                    tell(hashes.count)
-                    if whole is not None and hashes.count > whole:
+                    hashed.update(block)
+                    tell(hashed.count)
+                    if whole is not None and hashed.count > whole:
                         break
         file.flush()
         os.fsync(file.fileno())
-    if whole is not None and hashes.count < whole:
-        raise Cut(f"the transfer ended at byte {hashes.count} of {whole}")
-    return hashes.sha256.hexdigest(), hashes.git_sha1.hexdigest()
+    if whole is not None and hashed.count < whole:
+        raise Cut(f"the transfer ended at byte {hashed.count} of {whole}")
+    return hashed.sha256.hexdigest()
 
 
-class _Hashes:
-    """SHA-256 of the bytes so far, and the hash that git gives a file of `whole` bytes."""
+class _Hash:
+    """SHA-256 of the bytes so far, and how many they are."""
 
-    def __init__(self, whole: int | None) -> None:
+    def __init__(self) -> None:
         self.count, self.sha256 = 0, hashlib.sha256()
-        self.git_sha1 = hashlib.sha1(f"blob {whole}\0".encode(), usedforsecurity=False)
-        self._in_git = (whole or 0) <= 64 * BLOCK  # a hub keeps only small files in git
 
     def update(self, block: bytes) -> None:
         self.count += len(block)
         self.sha256.update(block)
-        if self._in_git:
-            self.git_sha1.update(block)
 
 
-def _start_over(file, whole: int | None) -> _Hashes:
+def _start_over(file: BinaryIO) -> _Hash:
     file.seek(0)
     file.truncate()
-    return _Hashes(whole)
+    return _Hash()
 
 
-def _judge_answer(answer: httpx2.Response, file, hashes: _Hashes, whole: int | None) -> _Hashes:
+def _judge_answer(answer: httpx2.Response, file: BinaryIO, hashed: _Hash) -> _Hash:
     """Take an answer that goes on where the file ends; start over for one that does not. Raises UserError or Cut."""
-    if answer.status_code in TRY_AGAIN or (answer.status_code == 403 and hashes.count):  # 403: an address that expired
+    if answer.status_code in TRY_AGAIN or (answer.status_code == 403 and hashed.count):  # 403: an address that expired
         asked = answer.headers.get("Retry-After", "")
         raise Cut(f"the server is busy ({answer.status_code})", min(float(asked), 60.0) if asked.isdigit() else 0.0)
-    if answer.status_code == 416 or (answer.status_code == 206 and not _goes_on_at(answer, hashes.count)):
-        _start_over(file, whole)
+    if answer.status_code == 416 or (answer.status_code == 206 and not _goes_on_at(answer, hashed.count)):
+        _start_over(file)
         raise Cut("the server does not know the part that is here")
     with told(host(str(answer.url)), Path(answer.url.path).name):
         hf_raise_for_status(answer)
@@ -147,19 +145,19 @@ def _judge_answer(answer: httpx2.Response, file, hashes: _Hashes, whole: int | N
         raise UserError(
             f"{host(str(answer.url))} sent a web page in place of the file", f"sign in to the network, {BY_HAND}"
         )
-    return hashes if answer.status_code == 206 else _start_over(file, whole)
+    return hashed if answer.status_code == 206 else _start_over(file)
 
 
 def _goes_on_at(answer: httpx2.Response, count: int) -> bool:
     return answer.headers.get("Content-Range", "").startswith(f"bytes {count}-")
 
 
-def _judge_bytes(remote: Remote, target: Path, part: Path, digests: tuple[str, str], check: Callable) -> None:
+def _judge_bytes(remote: Remote, target: Path, part: Path, sha256: str, check: Callable) -> None:
     """Raise UserError, and throw the bytes away, unless they are those that are listed and `check` is content."""
     size, wrong = part.stat().st_size, ""
     if remote.bytes is not None and size != remote.bytes:
         wrong = f"{size} bytes instead of {remote.bytes}"
-    elif (remote.sha256 or digests[0]) != digests[0] or (remote.git_sha1 or digests[1]) != digests[1]:
+    elif remote.sha256 not in (None, sha256) or remote.git_sha1 not in (None, _git_sha1(part, size)):
         wrong = "another checksum than it is published with"
     try:
         if wrong:
@@ -167,10 +165,17 @@ def _judge_bytes(remote: Remote, target: Path, part: Path, digests: tuple[str, s
                 f"{target.name} came with {wrong}, and was thrown away",
                 "try again; if it happens again, something between the hub and this machine changes files",
             )
-        check(part, digests[0])
+        check(part, sha256)
     except UserError:
         part.unlink()
         raise
+
+
+def _git_sha1(part: Path, size: int) -> str:
+    """The hash that git gives a file, which a hub keeps there only if it is small."""
+    if size > IN_GIT:
+        return ""
+    return hashlib.sha1(f"blob {size}\0".encode() + part.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def _publish(part: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from ..wire import UserError, paths
 from .manifest import Model
 
 NAME = "weights.json"
+FIELDS = ("bytes", "sha256", "checked_by", "checkpoint", "path")
 
 
 def weights_folder(chosen: Path | None = None) -> Path:
@@ -34,11 +36,11 @@ class Installed:
     @property
     def checkpoint(self) -> Path:
         """The file with the tensors."""
-        return next(path for name, path in self.files.items() if self.record["files"][name].get("checkpoint"))
+        return next(path for name, path in self.files.items() if self.record["files"][name]["checkpoint"])
 
     def stamp(self) -> dict[str, Any]:
         """What a capture says of the weights that made it."""
-        checkpoint = next(file for file in self.record["files"].values() if file.get("checkpoint"))
+        checkpoint = next(file for file in self.record["files"].values() if file["checkpoint"])
         return {
             "name": self.model.name,
             "source": self.record["source"],
@@ -65,11 +67,14 @@ class Receipt:
             if content["version"] != 1:
                 raise UserError(f"{self.path} is of another version of Kinora", "update Kinora")
             self._models = dict(content["models"])
+            for record in self._models.values():
+                for file in record.get("files", {}).values():
+                    _ = [file[key] for key in FIELDS]
         except FileNotFoundError:
             pass
         except OSError as error:
             raise UserError(f"{self.path} cannot be read ({error.strerror})", "choose another folder") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{self.path} is damaged", "delete it and get the weights again: whole files stay"
             ) from error
@@ -114,7 +119,7 @@ class Receipt:
 
     def place(self, model: Model, name: str, file: Mapping[str, Any]) -> Path:
         """Where a file stands."""
-        return Path(file["path"]) if file.get("path") else self.path.parent / model.name / name
+        return Path(file["path"]) if file["path"] else self.path.parent / model.name / name
 
     def _write(self) -> None:
         beside = self.path.with_name(f".{NAME}.{os.getpid()}")
@@ -154,5 +159,6 @@ def only_one(folder: Path) -> Iterator[None]:
 
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f"Another process is getting weights into {folder}", "wait until it is done") from error
+            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):  # else the file system knows no locks
+                raise UserError(f"Another process is getting weights into {folder}", "wait until it is done") from error
         yield

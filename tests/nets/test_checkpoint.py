@@ -24,6 +24,7 @@ from backend.nets.checkpoint import (
     with_second_decoder,
 )
 from backend.nets.formats import count_parameters, form_of
+from backend.nets.pairwise import PairwiseConfig, PairwiseNet, aliases
 from backend.wire import UserError
 
 CONSTRUCTOR = (
@@ -321,6 +322,28 @@ def test_the_module_keeps_its_precision(truth, device):
     load_strictly(module, half, tied_names(truth))
     assert {tensor.dtype for tensor in module.state_dict().values()} == {torch.float32}
     assert holds(module, {name: tensor.float() for name, tensor in half.items()})
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["safetensors", "pth"])
+def test_the_pair_network_takes_a_published_file(tmp_path, old):
+    """A .pth has both names of a tied tensor, and here no second decoder; safetensors lists what it left out."""
+    sizes = {"enc_embed_dim": 16, "enc_depth": 1, "enc_num_heads": 2, "dec_embed_dim": 16, "dec_depth": 4}
+    config = PairwiseConfig(**sizes, dec_num_heads=2, dpt_feature_dim=4, dpt_last_dim=4, dpt_layer_dims=(2, 3, 4, 5))
+    published, second_names = PairwiseNet(config).state_dict(), aliases(config)
+    assert tied_names(published) == second_names
+    if old:
+        published = {name: tensor for name, tensor in published.items() if not name.startswith("dec_blocks2.")}
+        published |= {second: published[first] for second, first in second_names.items()}
+        torch.save({"model": published, "args": argparse.Namespace(model=CONSTRUCTOR)}, tmp_path / "net.pth")
+    else:
+        save_file(published, tmp_path / "net.safetensors", metadata=second_names)
+    with torch.device("meta"):
+        network = PairwiseNet(config)
+    checkpoint = read_checkpoint(tmp_path / ("net.pth" if old else "net.safetensors"))
+    load_strictly(network, with_second_decoder(checkpoint.tensors), second_names)
+    for name, tensor in network.state_dict().items():
+        first = name.replace("dec_blocks2.", "dec_blocks.") if old else name
+        assert torch.equal(tensor, published[first]), name
 
 
 def test_the_second_decoder_is_copied_only_when_there_is_none(truth):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -175,7 +176,9 @@ def test_the_fake_hub_is_one_to_huggingface_hub_itself(hub, tmp_path):
 
 def test_both_files_come_of_one_commit_and_a_second_get_asks_nothing(hub):
     get()
-    assert f"/{REPO}/resolve/{COMMIT}/config.json" in [path for _, path, _, _ in hub.seen]
+    paths = [path for _, path, _, _ in hub.seen]
+    assert f"/{REPO}/resolve/{COMMIT}/config.json" in paths
+    assert f"/{REPO}/resolve/main/config.json" not in paths
     hub.seen.clear()
     get(accept=False)
     assert hub.seen == []
@@ -185,7 +188,7 @@ def test_a_log_in_goes_to_the_hub_and_not_to_its_store(hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_for_the_test")
     get()
     told = {path.split("/")[1]: logged_in for _, path, _, logged_in in hub.seen}
-    assert told == {"studio": True, "store": False}
+    assert told == {"studio": True, "small": True, "store": False}
 
 
 def test_a_download_goes_on_where_it_was_cut(hub):
@@ -280,6 +283,11 @@ def test_a_flipped_byte_is_never_put_in_place(hub, home):
     get()
 
 
+def test_a_small_file_whose_size_is_not_told_beforehand_comes_too(hub, home):
+    hub.tells_size = False
+    assert get().files["config.json"].read_bytes() == CONFIG
+
+
 def test_a_small_file_is_held_to_gits_hash(hub, home):
     hub.claims = {"ETag": '"' + "0" * 40 + '"'}
     with pytest.raises(UserError, match=r"config.json came with another checksum"):
@@ -356,15 +364,14 @@ def test_too_small_a_disk_is_told_before_anything_comes(hub, monkeypatch):
     assert hub.ranges() == []
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs limits on the size of files")
 def test_a_disk_that_fills_up_is_told_and_the_rest_comes_later(hub, home, monkeypatch):
-    def full(file, hashes, real=download._Hashes.update):
+    def full(file, hashes, real=download._Hash.update):
         if file.count > 1_000_000:
             raise OSError(28, "No space left on device")
         real(file, hashes)
 
     with monkeypatch.context() as patch:
-        patch.setattr(download._Hashes, "update", full)
+        patch.setattr(download._Hash, "update", full)
         with pytest.raises(UserError, match=r"The disk of .* is full; free some space; the rest comes then"):
             get()
     hub.seen.clear()
@@ -391,6 +398,26 @@ def test_what_only_a_person_can_download_says_where(home, choose):
     choose(repo=None, page="https://example.invalid/pair")
     with pytest.raises(UserError, match=r"only be downloaded by hand .*see https://example.invalid/pair.*--from FILE"):
         get()
+
+
+def test_a_file_that_its_publisher_changes_meanwhile_is_not_pieced_together(hub, home):
+    hub.stall_at, hub.cut_after = 300_000, [600_000]
+    other = save({**tensors(), "enc_norm.weight": np.zeros(24, np.float32)})
+
+    def change():
+        while not hub.ranges():
+            time.sleep(0.01)
+        hub.repos[REPO]["model.safetensors"] = other
+        hub.go_on.set()
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    with pytest.raises(UserError, match=r"model.safetensors was changed by its publisher meanwhile; start again"):
+        get()
+    changing.join()
+    hub.stall_at = None
+    assert get().checkpoint.read_bytes() == other
+    assert left(home) == ["config.json", "model.safetensors"]
 
 
 def test_two_do_not_get_at_once(hub, home):
@@ -551,7 +578,8 @@ def test_a_missing_or_short_file_is_not_found(hub, home):
 
 def test_a_damaged_receipt_is_told(home, choose):
     home.mkdir(parents=True)
-    for content in ("{", "[]", '{"version": 2, "models": {}}'):
+    files = '{"version": 1, "models": {"pair": {"files": {"model.safetensors": {"bytes": 1}}}}}'
+    for content in ("{", "[]", '{"version": 2, "models": {}}', files):
         (home / "weights.json").write_text(content)
         with pytest.raises(UserError, match=r"is damaged|another version"):
             find_weights("pair")

@@ -1,6 +1,7 @@
 """The original's method recovers synthetic truth, keeps its quirks, and flags what the original hides."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from backend.align.original import OriginalSettings, align_as_original, clean_co
 from backend.align.original_motion import MOTION_THRESHOLD, motion_error, solve_pairs
 from backend.align.original_start import spanning_tree_start
 from backend.align.original_views import frame_confidence, pose_from_points, weiszfeld_focal
-from backend.align.predictions import PairPredictions
+from backend.align.predictions import PairFlows, PairPredictions
 from backend.geometry.rigid import rotation_angles_deg, similarity_between
 from backend.run import Run
 from backend.wire import Cancelled, UserError
@@ -79,6 +80,20 @@ def test_pairs_are_solved_up_to_their_own_scale_and_only_the_board_moves():
     found = error > MOTION_THRESHOLD
     assert (found & truth.dynamic).sum() > 0.9 * truth.dynamic.sum()
     assert (found & ~truth.dynamic).sum() < 0.05 * truth.dynamic.sum()
+
+
+def test_the_motion_error_of_a_frame_is_the_one_that_was_recorded():
+    """Frame 0 of the recorded clip, all of whose pairs are in the subset."""
+    place = Path(__file__).parent.parent / "fixtures" / "monst3r" / "ga"
+    with np.load(place / "pairs.npz") as p, np.load(place / "scene.npz") as s, np.load(place / "flow.npz") as f:
+        arrays = (torch.from_numpy(p[name]) for name in ("pred_i", "pred_j", "conf_i", "conf_j"))
+        predictions = PairPredictions(torch.from_numpy(s["edges"]).long(), *arrays)
+        flow = torch.from_numpy(f["flow"])
+    flows = PairFlows(predictions.edges, flow, torch.ones(len(flow), *flow.shape[2:], dtype=torch.bool))
+    recorded = np.load(place / "motion_error_frame_0.npy")
+    error = motion_error(predictions, flows)[0].numpy()
+    np.testing.assert_allclose(error, recorded, atol=1e-4)
+    assert ((error > MOTION_THRESHOLD) == (recorded > MOTION_THRESHOLD)).all()
 
 
 def test_motion_needs_pairs_both_ways():

@@ -14,7 +14,7 @@ from torch import Tensor
 from backend.align.losses import AlignmentState, alignment_loss
 from backend.align.original import align_as_original, clean_confidence
 from backend.align.original_motion import MOTION_THRESHOLD, motion_error, pair_ego_flow, solve_pairs
-from backend.align.original_start import spanning_tree_start
+from backend.align.original_start import BASE_SCALE, spanning_tree_start
 from backend.align.original_views import frame_confidence
 from backend.geometry.rigid import quaternions_from_matrices
 
@@ -151,6 +151,11 @@ def losses(run: Recorded) -> Iterator[Row]:
     if arrays.has("final_K", "final_focals"):
         ours_k = intrinsics(torch.from_numpy(arrays["final_focals"]), run.predictions.size)
         yield arrays.near("final_K", ours_k, TOLERANCE, relative=True)
+    if "final_pw_scale" in arrays:
+        mean = np.exp(np.log(arrays["final_pw_scale"].astype(float)).mean())
+        yield near(f"{arrays.label} final_pw_scale, its mean", mean, BASE_SCALE, TOLERANCE)
+        if states["final"] is not None:
+            yield arrays.near("final_pw_scale", states["final"].pair_scale, TOLERANCE, relative=True)
     if arrays.has("tum", "final_poses"):
         yield _trajectory_row(arrays)
 

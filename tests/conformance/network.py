@@ -125,7 +125,7 @@ def forward_arrays(net: PairwiseNet, img1_u8: np.ndarray, img2_u8: np.ndarray) -
         points, confidence = getattr(maps, f"pts3d_{v}"), getattr(maps, f"conf_{v}")
         ours[f"pts3d_{v}"], ours[f"conf_{v}"] = points, confidence
         pieces = (points.double(), confidence.double())
-        ours[f"stats_{v}"] = torch.stack([f for p in pieces for f in (p.mean(), p.std(correction=0))])
+        ours[f"stats_{v}"] = torch.stack([f for p in pieces for f in (p.mean(), p.std())])
     for name in list(ours):
         if re.match(r"(enc|dec)\d", name):
             ours[f"{name}_sub"] = ours[name][:, ::7, ::16]

@@ -105,8 +105,6 @@ def recorded_state(arrays: Arrays, when: str) -> AlignmentState | None:
         return None
     placed = torch.from_numpy(arrays[f"{when}_pw_poses"])
     scale = torch.linalg.det(placed[:, :3, :3]) ** (1 / 3)
-    if f"{when}_pw_scale" in arrays:
-        scale = torch.from_numpy(arrays[f"{when}_pw_scale"])
     return AlignmentState(
         depth=torch.from_numpy(arrays[f"{when}_depth"]),
         world_from_camera=torch.from_numpy(arrays[f"{when}_poses"]),

@@ -13,6 +13,7 @@ import numpy as np
 from .footage import Footage, Picture, Sampling, open_footage
 from .footage.colour import to_sdr
 from .footage.store import FrameStore, Undistortion, grid_of, resize
+from .known_cameras import KnownCameras
 from .run import Run
 from .wire import ClipInfo, ClipSettings, LensSettings, PlateMap, UserError
 
@@ -30,7 +31,7 @@ class Clip:
 
     The store grid is the plate, or the plate shrunk when it is larger than what any solver uses (`store_map` says
     exactly how), and without lens distortion. `known_masks` (T, H, W) bool on the store grid is True where the user
-    says that things move. `focal_35mm` is the focal length in 35 mm equivalent that the file's metadata states, None
+    says that things move; `known_cameras` is what they say of the cameras. `focal_35mm` is the focal length in 35 mm equivalent that the file's metadata states, None
     when it states none.
     """
 
@@ -40,6 +41,7 @@ class Clip:
     known_masks: np.ndarray | None = None
     focal_35mm: float | None = None
     warnings: tuple[str, ...] = ()
+    known_cameras: KnownCameras | None = None
 
     @property
     def frame_count(self) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from .clip import open_clip
 from .engines import load_engine
 from .export import CAPTURE_FILES
+from .known_cameras import read_known_cameras
 from .run import Run
 from .wire import Capture, JobSettings, write_capture
 from .wire import capture as capture_format
@@ -29,12 +30,15 @@ def reconstruct(
     run: Run,
     *,
     masks: Path | None = None,
+    poses: Path | None = None,
+    intrinsics: Path | None = None,
     replace_earlier: bool = False,
 ) -> Path:
     """Reconstruct `source` (a video, an image folder or one image of a sequence) into the capture folder `out`.
 
-    `masks` is a folder of known motion masks (white moves), one for each frame used. Returns the folder. Raises
-    UserError for what the user can fix and Cancelled when asked to stop; neither leaves a file behind.
+    `masks` is a folder of known motion masks (white moves), one for each frame used; `poses` and `intrinsics` are files
+    of known cameras (known_cameras.py). Returns the folder. Raises UserError for what the user can fix and Cancelled
+    when asked to stop; neither leaves a file behind.
     """
     capture_format.check_output_folder(out, replace=replace_earlier)
     engine = load_engine(settings.engine)
@@ -50,6 +54,7 @@ def reconstruct(
         run.work_dir = Path(scratch)
         with run.stage("Reading the clip"):
             clip = open_clip(source, settings.clip, run, masks=masks, lens=settings.lens)
+            clip = replace(clip, known_cameras=read_known_cameras(clip.info, poses, intrinsics))
         capture = engine.reconstruct(clip, settings, run)
         with run.stage("Writing the capture"):
             capture = replace(capture, timings=tuple(run.timings))

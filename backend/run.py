@@ -38,7 +38,7 @@ class Run:
     report: Callable[[Progress], None] = lambda progress: None
     is_cancelled: Callable[[], bool] = lambda: False
     work_dir: Path | None = None  # scratch space that the caller deletes
-    device: str = "cpu"
+    device: str = "cpu"  # a name of torch, or "auto" (see device.py)
     threads: int = 0  # 0: as many as the machine has
     seed: int = 0
     plan: Sequence[tuple[str, float]] = ()
@@ -63,18 +63,26 @@ class Run:
             raise Cancelled("Cancelled")
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """A named part of the job: its time is kept, its share of the whole comes from `plan`."""
+    def stage(self, name: str, part: float = 1.0) -> Iterator[None]:
+        """A named part of the job: its time is kept, its share of the whole comes from `plan`.
+
+        A stage that is entered several times says each time which `part` of it this is.
+        """
         self.check()
         total = sum(share for _, share in self.plan) or 1.0
-        self._stage, self._share = name, dict(self.plan).get(name, 0.0) / total
+        self._stage, self._share = name, part * dict(self.plan).get(name, 0.0) / total
         began = time.monotonic()
         log.info("%s", name)
         self._send(0.0, force=True)
         yield
         self._send(1.0, force=True)
         self._done += self._share
-        self.timings.append((name, time.monotonic() - began))
+        taken = time.monotonic() - began
+        earlier = dict(self.timings)
+        if name in earlier:
+            self.timings[:] = [(n, t + taken if n == name else t) for n, t in self.timings]
+        else:
+            self.timings.append((name, taken))
 
     def steps(self, items: int | Iterable[Item], total: int | None = None) -> Iterator[Any]:
         """Iterate with progress: a number of steps or any sized iterable; checks for cancellation at each."""

@@ -18,7 +18,15 @@ from blender_addon.wire.capture import (
 from blender_addon.wire.connection import Connection
 from blender_addon.wire.errors import Cancelled, KinoraError, ProtocolError, UserError
 from blender_addon.wire.folders import check_writable, names_in, staged_folder
-from blender_addon.wire.settings import ENGINES, ClassicalSettings, ClipSettings, EngineInfo, JobSettings, LensSettings
+from blender_addon.wire.settings import (
+    ENGINES,
+    ClassicalSettings,
+    ClipSettings,
+    EngineInfo,
+    JobSettings,
+    LensSettings,
+    MonST3RSettings,
+)
 
 __all__ = [
     "CONFIDENCE_CARD",
@@ -37,6 +45,7 @@ __all__ = [
     "JobSettings",
     "KinoraError",
     "LensSettings",
+    "MonST3RSettings",
     "PlateMap",
     "ProtocolError",
     "ShotReport",

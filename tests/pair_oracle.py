@@ -107,8 +107,6 @@ class FlowOracle:
         z = np.where(points[..., 2] > 0.05, points[..., 2], 0.05)
         there = f * points[..., :2] / z[..., None] + [cx, cy]
         inside = (there > 0.5).all(-1) & (there < (width - 0.5, height - 0.5)).all(-1) & (points[..., 2] > 0.05)
-        seen = map_coordinates(
-            world.depth[j], [there[..., 1] - 0.5, there[..., 0] - 0.5], order=1, mode="nearest"
-        )
+        seen = map_coordinates(world.depth[j], [there[..., 1] - 0.5, there[..., 0] - 0.5], order=1, mode="nearest")
         noise = rng.normal(0, self.errors.flow_px * width / 96, (height, width, 2))
         return there - np.stack([x, y], -1) + noise, inside & (np.abs(z / seen - 1) < 0.05)

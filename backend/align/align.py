@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ..wire import UserError
-from .depth import fuse
+from .depth import cleaned, fuse
 from .motion import Cameras, motion_scores
 from .normal import Noise
 from .predictions import PairFlows, PairPredictions
@@ -67,11 +67,13 @@ def align(
     *,
     knowns: Knowns = Knowns(),
     movers: MoverOptions = MoverOptions(),
+    clean: bool = True,
     pixels: int = PIXELS,
     device: torch.device | str = "cpu",
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Aligned:
-    """Align pairs. Raises UserError when too few frames can be placed.
+    """Align pairs; with `clean`, points that hang in the air lose their confidence. Raises UserError when too few frames
+    can be placed.
 
     Cameras first from the point maps alone; these tell what moves, and the flow of the rest then makes them precise.
     """
@@ -107,7 +109,10 @@ def align(
                 if movers.known is not None:
                     moving = moving | movers.known.to(device)
             solved = solve(sampled.still(moving), solved.state, knowns, progress=part(begin + 0.12, begin + 0.3))
-    depth, confidence = fused(solved, moving, flows is not None, part(0.8, 1))
+    depth, confidence = fused(solved, moving, flows is not None, part(0.8, 0.95))
+    if clean:
+        cameras = cameras_of(solved.state)
+        confidence = cleaned(depth, confidence, moving.cpu(), cameras, predictions.edges, part(0.95, 1))
     return Aligned(
         camera_from_world=solved.state.camera_from_world,
         focal_px=solved.state.log_focal.exp(),

@@ -50,7 +50,9 @@ class Unknowns:
         free_focal = knowns.focal_px is None
         lenses = frame_count if knowns.per_frame_focal else 1
         self.count = int(free_pose.sum()) * 6 + pairs + (lenses if free_focal else 0)
-        self.scales_float = knowns.camera_from_world is None or int(torch.isfinite(knowns.camera_from_world).all(-1).all(-1).sum()) < 2
+        self.scales_float = (
+            knowns.camera_from_world is None or int(torch.isfinite(knowns.camera_from_world).all(-1).all(-1).sum()) < 2
+        )
 
         self.pose = torch.full((frame_count, 6), self.count, device=device)
         self.pose[free_pose] = torch.arange(int(free_pose.sum()) * 6, device=device).reshape(-1, 6)

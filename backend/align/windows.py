@@ -181,5 +181,3 @@ def _bring(state: State, poses: torch.Tensor, log_depth: torch.Tensor) -> tuple[
     turn[:3, :3] = u @ torch.diag(torch.tensor([1.0, 1.0, float(torch.det(u @ vt))], dtype=u.dtype)).to(u) @ vt
     turn[:3, 3] = each[:, :3, 3].median(dim=0).values
     return shift, scaled @ torch.linalg.inv(turn)
-
-

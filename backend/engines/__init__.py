@@ -21,7 +21,10 @@ class Engine(Protocol):
 
 
 #: Engine name -> (module in this package, class). Modules load only when their engine is asked for.
-REGISTRY: dict[str, tuple[str, str]] = {"classical": ("classical", "ClassicalEngine")}
+REGISTRY: dict[str, tuple[str, str]] = {
+    "classical": ("classical", "ClassicalEngine"),
+    "monst3r": ("monst3r", "MonST3REngine"),
+}
 
 
 def load_engine(name: str) -> Engine:

@@ -31,7 +31,7 @@ class PairPredictor:
 
     `images` (T, H, W, 3) uint8 RGB, anything that indexes like an array and need not be in memory. The network is moved
     to `device` and brought to `precision`. Progress goes to `run` as the share of `total_pairs` (by default those of
-    each call), and so does the question whether to stop.
+    each call), and so does the question whether to stop. `pairs_at_once` limits the chunks; 0 goes by the memory.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class PairPredictor:
         precision: Precision,
         run: Run,
         total_pairs: int | None = None,
+        pairs_at_once: int = 0,
     ) -> None:
         self.device, self.run, self.images = torch.device(device), run, images
         self.network = network.calculating(precision).to(self.device)
@@ -59,7 +60,7 @@ class PairPredictor:
         free = int(free * (1 - _TOKEN_SHARE - _SHALLOW_SHARE))
         drop = self._shallow.drop
         self._encode_chunks = Chunks(chunk_size(free, needs.encode, most), self.device, "frame", drop)
-        self._pair_chunks = Chunks(chunk_size(free, needs.pair, most), self.device, "pair", drop)
+        self._pair_chunks = Chunks(chunk_size(free, needs.pair, pairs_at_once or most), self.device, "pair", drop)
 
     def predict(self, edges: Iterable[Sequence[int]]) -> PairPredictions:
         """Predictions of directed pairs (i, j) of frames, in their order, on the host in half precision.

@@ -177,6 +177,148 @@ class ClassicalSettings(Settings):
 
 
 @dataclass(frozen=True)
+class MonST3RSettings(Settings):
+    """Settings of the MonST3R engine; docs/monst3r.md says which flag of the original each one answers."""
+
+    mode: str = option(
+        "full",
+        "Mode",
+        "How much work goes into the capture",
+        choices=(
+            ("full", "Full", "Align all frames, find movers, refine the camera"),
+            ("preview", "Preview", "Compare each frame with the middle one: rough cameras and points, in seconds"),
+        ),
+    )
+    model: str = option(
+        "monst3r",
+        "Model",
+        "The published weights that say where each pixel is",
+        choices=(
+            ("monst3r", "MonST3R", "For scenes with movement"),
+            ("dust3r_512", "DUSt3R", "For scenes that stand still"),
+            ("dust3r_224", "DUSt3R 224", "Small and square: faster, coarser, and the picture's ends are cut off"),
+        ),
+        advanced=True,
+    )
+    precision: str = option(
+        "auto",
+        "Precision",
+        "How exactly the network calculates",
+        choices=(
+            ("auto", "Automatic", "Fast on graphics cards that can, exact elsewhere"),
+            ("exact", "Exact", "32-bit numbers throughout"),
+            ("fast", "Fast", "16-bit numbers in the trunk"),
+            ("fastest", "Fastest", "16-bit numbers throughout"),
+        ),
+        advanced=True,
+    )
+    scene_graph: str = option(
+        "swinstride",
+        "Pairs",
+        "Which frames are compared with each other",
+        choices=(
+            ("swinstride", "Every Second Neighbour", "Neighbours at distances 1, 3, 5 and so on"),
+            ("swin", "Neighbours", "Neighbours at distances 1, 2, 3 and so on"),
+            ("swin2stride", "Every Third Neighbour", "Neighbours at distances 1, 4, 7 and so on"),
+            ("logwin", "Doubling Distances", "Neighbours at distances 1, 2, 4, 8 and so on"),
+            ("complete", "All", "Every frame with every other one: for short clips"),
+            ("oneref", "First Frame", "Every frame with the first one: for small motion"),
+        ),
+        advanced=True,
+    )
+    neighbours: int = option(
+        5, "Neighbours", "How many neighbours each frame is compared with", minimum=1, maximum=30, advanced=True
+    )
+    cyclic: bool = option(
+        False, "Cyclic", "The clip ends where it began: compare its last frames with its first", advanced=True
+    )
+    solve_every: int = option(
+        1,
+        "Solve Every",
+        "Solve every n-th frame; the ones between get their camera, depth and mask from these",
+        minimum=1,
+        maximum=100,
+        unit="frames",
+    )
+    solve_fps: float = option(
+        0.0,
+        "Solve Rate",
+        "Solve about so many frames a second, and fill in the ones between; 0 goes by Solve Every",
+        minimum=0.0,
+        maximum=240.0,
+        advanced=True,
+    )
+    flow: str = option(
+        "raft_large",
+        "Optical Flow",
+        "What follows pixels from frame to frame: it makes the camera precise and tells what moves",
+        choices=(
+            ("raft_large", "RAFT", "A network of 20 MB"),
+            ("raft_small", "RAFT Small", "Faster and coarser"),
+            ("classical", "Classic", "Without a network: follows large motion less well"),
+            ("none", "None", "Cameras from the point maps alone, and no movers"),
+        ),
+    )
+    flow_updates: int = option(
+        12, "Flow Updates", "How often RAFT improves its flow", minimum=1, maximum=64, advanced=True
+    )
+    find_movers: bool = option(True, "Find Movers", "Mask what moves by itself and keep it from bending the camera")
+    mover_threshold: float = option(
+        1.0,
+        "Threshold",
+        "How far a pixel must leave the motion of the camera to count as moving; lower masks more",
+        minimum=0.2,
+        maximum=5.0,
+        unit="factor",
+    )
+    refine_masks: bool = option(False, "Refine Masks", "Sharpen the masks with SAM 2; its weights are got separately")
+    user_masks: str = option(
+        "add",
+        "Given Masks",
+        "What masks that you give do",
+        choices=(("add", "Add", "They are added to what is found"), ("replace", "Replace", "Nothing else is masked")),
+        advanced=True,
+    )
+    camera: str = option(
+        "auto",
+        "Camera",
+        "How the camera moves",
+        choices=(
+            ("auto", "Automatic", "As the picture tells"),
+            ("moving", "Moving", "It travels or turns"),
+            ("locked", "Locked Off", "It does not move at all"),
+        ),
+    )
+    zoom: bool = option(False, "Zoom", "The focal length changes within the clip: solve it for each frame")
+    refine_camera: bool = option(
+        True, "Refine Camera", "Bundle adjustment of points tracked on the plate, kept where it lowers the error"
+    )
+    clean_points: bool = option(
+        True, "Clean Points", "Take the confidence from points that hang in front of what other frames see"
+    )
+    min_confidence: float = option(
+        1.5, "Confidence", "Points below this confidence are hidden at first", minimum=1.0, maximum=100.0, advanced=True
+    )
+    window_frames: int = option(
+        100,
+        "Window",
+        "Longer clips are solved in windows of so many frames, so that memory does not grow",
+        minimum=10,
+        maximum=2000,
+        unit="frames",
+        advanced=True,
+    )
+    pairs_at_once: int = option(
+        0,
+        "Pairs at Once",
+        "Most pairs the network is given at a time; 0 fits the memory",
+        minimum=0,
+        maximum=256,
+        advanced=True,
+    )
+
+
+@dataclass(frozen=True)
 class EngineInfo:
     """What an artist must know of an engine before choosing it."""
 
@@ -196,6 +338,14 @@ ENGINES: dict[str, EngineInfo] = {
         licence="GPL-3.0-or-later",
         commercial_use=True,
         settings=ClassicalSettings,
+    ),
+    "monst3r": EngineInfo(
+        name="monst3r",
+        label="MonST3R",
+        description="Dense geometry of moving scenes by a network: weights of 2.3 GB, a graphics card is advised",
+        licence="CC-BY-NC-SA-4.0",
+        commercial_use=False,
+        settings=MonST3RSettings,
     ),
 }
 

@@ -1,0 +1,174 @@
+"""The MonST3R engine: point maps of pairs of frames by a published network, brought together into one moving scene.
+
+It reads as the method goes: pictures -> pairs -> network -> optical flow -> alignment, window by window -> one solve
+over all -> movers -> the camera refined on the plate. The parts are in `backend/monst3r/`, `backend/nets/` and
+`backend/align/`; facts are in the sheet of MonST3R (Zhang et al. 2024, arXiv 2410.03825).
+
+The world is the first placed camera's frame, scaled to a median depth of 5 units, unless cameras are given: then theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ..align.align import MoverOptions, align
+from ..align.graph import make_pairs
+from ..align.predictions import PairFlows, PairPredictions
+from ..align.unknowns import Knowns
+from ..align.windows import Joiner, Window, windows_of
+from ..clip import Clip
+from ..device import choose_device
+from ..monst3r.between import Solved, fill_between
+from ..monst3r.knowns import Given, given_cameras, known_part, looks_locked
+from ..monst3r.models import FlowSource, PairSource, load_flow_source, load_pair_source
+from ..monst3r.movers import plate_movers
+from ..monst3r.pictures import Pictures, key_frames, pictures_of
+from ..monst3r.preview import preview, preview_pairs
+from ..monst3r.report import to_capture
+from ..refine import refine_camera
+from ..run import Run
+from ..wire import Capture, JobSettings, MonST3RSettings
+
+#: The long side of the square network's pictures.
+SQUARE = 224
+
+
+class MonST3REngine:
+    """MonST3R's network with an alignment of our own; see the module's docstring."""
+
+    plan = (
+        ("Preparing pictures", 0.03),
+        ("Loading the network", 0.05),
+        ("Comparing frames", 0.40),
+        ("Optical flow", 0.15),
+        ("Aligning", 0.18),
+        ("Filling in", 0.02),
+        ("Masking movers", 0.07),
+        ("Refining the camera", 0.10),
+    )
+
+    def pair_source(
+        self, pictures: np.ndarray, options: MonST3RSettings, device: torch.device, run: Run, total: int
+    ) -> tuple[PairSource, tuple]:
+        """What compares frames (T, H, W, 3), and the stamps of its weights. Tests put an oracle in its place."""
+        return load_pair_source(pictures, options, device, run, total)
+
+    def flow_source(self, pictures: np.ndarray, options: MonST3RSettings, run: Run) -> tuple[FlowSource | None, tuple]:
+        """What finds optical flow, and the stamps of its weights."""
+        return load_flow_source(pictures, options, run)
+
+    def reconstruct(self, clip: Clip, settings: JobSettings, run: Run) -> Capture:
+        """A capture of the clip. Raises UserError when weights are missing or the cameras cannot be placed."""
+        options: MonST3RSettings = settings.engine_settings
+        device = choose_device(run)
+        with run.stage("Preparing pictures"):
+            pictures = pictures_of(clip, SQUARE if options.model == "dust3r_224" else settings.clip.long_side, run)
+            given = given_cameras(clip, settings, pictures)
+        times = np.array(clip.info.timestamps)
+        if options.mode == "preview":
+            return self._preview(clip, settings, pictures, given, device, run)
+
+        keys = key_frames(clip.info.timestamps, options)
+        graph = f"{options.scene_graph}-{options.neighbours}" + ("" if options.cyclic else "-noncyclic")
+        graph = options.scene_graph if options.scene_graph in ("complete", "oneref") else graph
+        pairs = make_pairs(graph, len(keys), symmetrize=True)
+        if options.scene_graph == "oneref":  # a camera needs pairs in which its frame comes first
+            pairs = [(i, j) for a, b in pairs if a != b for i, j in ((a, b), (b, a))]
+        with run.stage("Loading the network"):
+            flow, flow_stamps = self.flow_source(pictures.rgb, options, run)
+            network, stamps = self.pair_source(pictures.rgb, options, device, run, len(pairs))
+        windows = windows_of(pairs, len(keys), options.window_frames)
+        movers = None if clip.known_masks is None else pictures.to_grid(clip.known_masks)
+        joined, locked = self._solve(windows, keys, network, flow, given, movers, pictures, options, device, run)
+        del network  # its memory is needed no more
+
+        with run.stage("Aligning", 0.1):
+            solution = joined.finish(run.progress)
+        solved = Solved(
+            world_from_camera=np.linalg.inv(solution.camera_from_world),
+            focal_px=solution.focal_px,
+            depth=solution.depth,
+            confidence=solution.confidence,
+            scores=solution.scores,
+            interpolated=np.zeros(len(keys), bool),
+        )
+        with run.stage("Filling in"):
+            solved = fill_between(solved, keys, times, flow, run)
+        with run.stage("Masking movers"):
+            masks, plates = plate_movers(solved.scores, movers, clip, pictures, options, flow is not None, run)
+        capture = to_capture(clip, settings, pictures, solved, masks, plates, given, stamps + flow_stamps, locked, run)
+        if options.refine_camera and given.world_from_camera is None:
+            with run.stage("Refining the camera"):
+                capture = refine_camera(capture, clip, run, focal_free=given.focal_px is None)
+        return replace(capture, timings=tuple(run.timings))
+
+    def _solve(
+        self,
+        windows: list[Window],
+        keys: np.ndarray,
+        network: PairSource,
+        flow: FlowSource | None,
+        given: Given,
+        movers: np.ndarray | None,
+        pictures: Pictures,
+        options: MonST3RSettings,
+        device: torch.device,
+        run: Run,
+    ) -> tuple[Joiner, bool]:
+        """The key frames solved window by window, and whether the camera was taken to stand still."""
+        knowns = given.knowns(keys, options)
+        joiner = Joiner(len(keys), pictures.size, knowns, run.work_dir)
+        part = 1 / len(windows)
+        predictions: PairPredictions | None = None
+        flows: PairFlows | None = None
+        for window in windows:
+            new = torch.as_tensor(keys)[window.new_edges]
+            with run.stage("Comparing frames", part):
+                found = replace(network.predict(new), edges=window.new_edges)
+                predictions = found if not window.kept else predictions.rows(window.kept_rows).joined(found)
+            with run.stage("Optical flow", part):
+                if flow is not None:
+                    motion = replace(flow.predict(new), edges=window.new_edges)
+                    flows = motion if not window.kept else flows.rows(window.kept_rows).joined(motion)
+            if options.camera == "auto" and flows is not None and window is windows[0]:
+                knowns = replace(knowns, locked=len(windows) == 1 and looks_locked(flows))
+            with run.stage("Aligning", 0.9 * part):
+                frames = slice(window.begin, window.end)
+                aligned = align(
+                    replace(predictions, edges=predictions.edges - window.begin),
+                    None if flows is None else replace(flows, edges=flows.edges - window.begin),
+                    window.end - window.begin,
+                    knowns=known_part(knowns, frames),
+                    movers=MoverOptions(
+                        None if movers is None else torch.from_numpy(movers[keys[frames]]),
+                        options.find_movers and not (movers is not None and options.user_masks == "replace"),
+                        options.mover_threshold,
+                    ),
+                    clean=options.clean_points,
+                    device=device,
+                    progress=run.progress,
+                )
+                joiner.add(window, aligned)
+        return joiner, knowns.locked
+
+    def _preview(
+        self, clip: Clip, settings: JobSettings, pictures: Pictures, given: Given, device: torch.device, run: Run
+    ) -> Capture:
+        """The rough capture of the preview mode; facts sheet, section 8.5, --real_time."""
+        options: MonST3RSettings = settings.engine_settings
+        pairs = preview_pairs(clip.frame_count)
+        with run.stage("Loading the network"):
+            network, stamps = self.pair_source(pictures.rgb, options, device, run, len(pairs))
+        with run.stage("Comparing frames"):
+            predictions = network.predict(pairs)
+        with run.stage("Aligning"):
+            focal_px = None if given.focal_px is None else float(given.focal_px.mean())
+            solved = preview(predictions, focal_px, run)
+        movers = None if clip.known_masks is None else pictures.to_grid(clip.known_masks)
+        with run.stage("Masking movers"):
+            masks, plates = plate_movers(solved.scores, movers, clip, pictures, options, False, run)
+        capture = to_capture(clip, settings, pictures, solved, masks, plates, given, stamps, False, run)
+        return replace(capture, timings=tuple(run.timings))

@@ -1,0 +1,82 @@
+"""The networks that the settings ask for, from the weights on this machine, as predictors of pairs and of flow."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from ..align.predictions import PairFlows, PairPredictions
+from ..nets.checkpoint import load_strictly, read_checkpoint, with_second_decoder
+from ..nets.flow import ClassicalFlow
+from ..nets.pairwise import PairwiseConfig, PairwiseNet, aliases
+from ..nets.precision import EXACT, FAST, FASTEST, Precision, precision_for
+from ..nets.predict import PairPredictor
+from ..nets.raft import RaftFlow, load_flow
+from ..nets.receipt import Installed
+from ..nets.weights import find_installed
+from ..run import Run
+from ..wire import MonST3RSettings
+
+log = logging.getLogger(__name__)
+PRECISIONS = {"exact": EXACT, "fast": FAST, "fastest": FASTEST}
+
+
+class PairSource(Protocol):
+    """What says where the pixels of two frames are."""
+
+    def predict(self, edges: Any) -> PairPredictions:
+        """Predictions of directed pairs (E, 2) of frames, in their order."""
+        ...
+
+
+class FlowSource(Protocol):
+    """What says where the pixels of one frame went in another."""
+
+    def predict(self, edges: Any) -> PairFlows:
+        """Flows of directed pairs (E, 2) of frames, in their order."""
+        ...
+
+
+def load_pair_source(
+    images: np.ndarray, options: MonST3RSettings, device: torch.device, run: Run, total_pairs: int
+) -> tuple[PairSource, tuple]:
+    """The network that the settings name for (T, H, W, 3) uint8 frames, with the stamps of its weights.
+
+    Raises UserError when the weights are not on this machine, or not right.
+    """
+    installed = find_installed(options.model)
+    log.info("%s on %s", installed.model.title, device)
+    network, precision = load_pairwise(installed), precision_of(options, device)
+    source = PairPredictor(network, images, device, precision, run, total_pairs, options.pairs_at_once)
+    return source, (installed.stamp(),)
+
+
+def load_pairwise(installed: Installed) -> PairwiseNet:
+    """The two-view network of an installed checkpoint."""
+    checkpoint = read_checkpoint(installed.checkpoint, installed.model.title)
+    config = PairwiseConfig.from_fields(checkpoint.config)
+    with torch.device("meta"):
+        network = PairwiseNet(config)
+    load_strictly(network, replace(checkpoint, tensors=with_second_decoder(checkpoint.tensors)), aliases(config))
+    return network.eval().requires_grad_(False)
+
+
+def precision_of(options: MonST3RSettings, device: torch.device) -> Precision:
+    """How exactly the network calculates on the device."""
+    return PRECISIONS.get(options.precision) or precision_for(device)
+
+
+def load_flow_source(images: np.ndarray, options: MonST3RSettings, run: Run) -> tuple[FlowSource | None, tuple]:
+    """The flow that the settings name, with the stamps of its weights; None for none."""
+    if options.flow == "none":
+        return None, ()
+    if options.flow == "classical":
+        return ClassicalFlow(images, run), ()
+    installed = find_installed(options.flow)
+    model = load_flow(installed.checkpoint, options.flow.removeprefix("raft_"), run.device)
+    half = torch.float16 if torch.device(run.device).type == "cuda" else torch.float32
+    return RaftFlow(images, model, run, updates=options.flow_updates, precision=half), (installed.stamp(),)

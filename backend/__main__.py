@@ -61,6 +61,9 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     job.add_argument("clip", type=Path, help="a video, a folder of images, or one image of a numbered sequence")
     job.add_argument("--out", type=Path, required=True, help="folder for the capture")
     job.add_argument("--masks", type=Path, help="folder of known masks, one for each frame used; white moves")
+    job.add_argument("--poses", type=Path, help="TUM file of known camera poses, kept as they are")
+    job.add_argument("--intrinsics", type=Path, help="known fx fy cx cy in plate pixels, one row or one a frame")
+    job.add_argument("--device", default="auto", help="what networks run on: cpu, cuda, cuda:1 (the best there is)")
     job.add_argument("--replace", action="store_true", help="replace an earlier capture in the folder")
     add_settings(job, chosen_engine(arguments))
 

@@ -31,8 +31,8 @@ class Clip:
 
     The store grid is the plate, or the plate shrunk when it is larger than what any solver uses (`store_map` says
     exactly how), and without lens distortion. `known_masks` (T, H, W) bool on the store grid is True where the user
-    says that things move; `known_cameras` is what they say of the cameras. `focal_35mm` is the focal length in 35 mm equivalent that the file's metadata states, None
-    when it states none.
+    says that things move; `known_cameras` is what they say of the cameras. `focal_35mm` is the focal length in 35 mm
+    equivalent that the file's metadata states, None when it states none.
     """
 
     info: ClipInfo

@@ -15,7 +15,7 @@ from .predictions import PairFlows, PairPredictions
 from .sampled import Sampled, sample, sample_pixels
 from .solve import Solved, placed_frames, solve, with_knowns
 from .start import State, start
-from .unknowns import Knowns
+from .unknowns import NOTHING_KNOWN, Knowns
 
 #: Pixels of every frame that the solver reads, and the least share of a small picture's.
 PIXELS = 600
@@ -32,6 +32,9 @@ class MoverOptions:
     known: torch.Tensor | None = None
     find: bool = True
     threshold: float = 1.0
+
+
+FIND_THEM = MoverOptions()
 
 
 @dataclass(frozen=True)
@@ -65,15 +68,16 @@ def align(
     flows: PairFlows | None,
     frame_count: int,
     *,
-    knowns: Knowns = Knowns(),
-    movers: MoverOptions = MoverOptions(),
+    knowns: Knowns = NOTHING_KNOWN,
+    movers: MoverOptions = FIND_THEM,
     clean: bool = True,
     pixels: int = PIXELS,
     device: torch.device | str = "cpu",
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Aligned:
-    """Align pairs; with `clean`, points that hang in the air lose their confidence. Raises UserError when too few frames
-    can be placed.
+    """Align pairs. Raises UserError when too few frames can be placed.
+
+    With `clean`, points that hang in front of what other frames see lose their confidence.
 
     Cameras first from the point maps alone; these tell what moves, and the flow of the rest then makes them precise.
     """

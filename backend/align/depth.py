@@ -12,8 +12,8 @@ from .predictions import PairFlows, PairPredictions
 
 #: Rounds of reweighting.
 ROUNDS = 4
-#: What a pair's depth counts for beside its flow. A network's errors are alike over a picture, but not at one pixel from
-#: pair to pair: more than the solver gives them, less than if they were independent.
+#: What a pair's depth counts for beside its flow. A network's errors are alike over a picture, but less so at one pixel
+#: from pair to pair: more than the solver gives them, less than if they were independent.
 SHARE = 0.3
 #: A point nearer than this share of the depth that another frame sees behind it hangs in front of that.
 IN_FRONT = 0.95
@@ -30,9 +30,9 @@ def fuse_frame(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Depth and confidence (H, W) of one frame; 0 where no pair says anything.
 
-    `log_scale` (E,) is each pair's, NaN of pairs that must not count; `static` (H, W) bool says where flow may be believed. Depth minimises the solver's
-    cost (`normal.py`) pixel by pixel. Confidence is the network's, meaned over the pairs, each counting above 1 only as
-    far as its depth agrees with the rest.
+    `log_scale` (E,) is each pair's, NaN of pairs that must not count; `static` (H, W) bool says where flow may be
+    believed. Depth minimises the solver's cost (`normal.py`) pixel by pixel. Confidence is the network's, meaned over
+    the pairs, each counting above 1 only as far as its depth agrees with the rest.
     """
     device = static.device
     edges = predictions.edges
@@ -122,7 +122,7 @@ def fuse(
     noise: Noise,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Depth and confidence (len(frames), H, W) float32 on the host; `dynamic` (T, H, W) bool is where flow is not used."""
+    """Depth and confidence (F, H, W) of F frames, on the host; `dynamic` (T, H, W) bool is where flow is not used."""
     found = []
     for number, n in enumerate(frames):
         progress(number / len(frames))

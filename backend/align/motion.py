@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from .predictions import PairFlows
@@ -97,7 +96,7 @@ def motion_scores(
     The mean over the pairs that begin in the frame, of those pixels where the flow is valid, each cut at 2. Then each
     frame listens to its neighbours where the flow leads: what moves does so for longer than one frame.
     """
-    frames, height, width = depth.shape
+    frames, _, width = depth.shape
     device = depth.device
     floor = FLOW_FLOOR_PX * width / 512
     total = torch.zeros_like(depth)
@@ -148,7 +147,6 @@ def _carried(
     nearest = torch.full((frames,), 1 << 30, device=device).scatter_reduce(0, edges[:, 0], gap, "amin")
     near = torch.nonzero(gap <= nearest[edges[:, 0]])[:, 0]
     total, count = score.clone(), torch.ones_like(score)
-    height, width = score.shape[1:]
     for begin in range(0, len(near), chunk):
         progress(begin / len(near))
         at = near[begin : begin + chunk]
@@ -171,8 +169,3 @@ def look_up(values: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.grid_sample(
         values[:, None], at / span * 2 - 1, mode="bilinear", padding_mode="border", align_corners=True
     )[:, 0]
-
-
-def masks_from(scores: np.ndarray, threshold: float) -> np.ndarray:
-    """(T, H, W) bool: scores (T, H, W) above the threshold."""
-    return scores > threshold

@@ -13,7 +13,7 @@ from ..geometry.trajectory import align_trajectories
 from .normal import Noise, evaluate, normal_equations, scales, weighted
 from .sampled import Sampled
 from .start import State
-from .unknowns import Knowns, Unknowns
+from .unknowns import NOTHING_KNOWN, Knowns, Unknowns
 
 #: Steps at most in one round, and the relative gain below which a round ends.
 STEPS = 12
@@ -42,7 +42,7 @@ class Solved:
 def solve(
     sampled: Sampled,
     state: State,
-    knowns: Knowns = Knowns(),
+    knowns: Knowns = NOTHING_KNOWN,
     *,
     rounds: int = ROUNDS,
     steps: int = STEPS,

@@ -1,4 +1,4 @@
-"""A first alignment: every camera from pairwise similarities along the most trustworthy tree of pairs, in closed form."""
+"""A first alignment, in closed form: cameras from pairwise similarities along the most trustworthy tree of pairs."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def similarities(
 
 
 def focal_from_points(sampled: Sampled) -> torch.Tensor:
-    """(E,) focal length of each pair's first view in pixels: the weighted median of |pixel| |ray| / |ray|^2 over pixels.
+    """(E,) focal length of each pair's first view in pixels: the weighted median of what its pixels say by themselves.
 
     Rays near the principal point say little, so each counts by its length. NaN where nothing is in front.
     """

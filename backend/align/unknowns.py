@@ -29,6 +29,10 @@ class Knowns:
     locked: bool = False
 
 
+#: Everything is to be solved.
+NOTHING_KNOWN = Knowns()
+
+
 class Unknowns:
     """Where each unknown stands in the vector of all: T poses of 6, E log scales, then log focal lengths.
 

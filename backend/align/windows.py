@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from .align import Aligned, cameras_of
-
 from .normal import Noise
 from .sampled import Sampled
 from .solve import solve
 from .start import State
-from .unknowns import Knowns
+from .unknowns import NOTHING_KNOWN, Knowns
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def windows_of(edges: Sequence[tuple[int, int]], frame_count: int, length: int) 
     if frame_count <= length or 2 * overlap > length:
         everything = torch.zeros(0, dtype=torch.long)
         return [Window(0, frame_count, 0, frame_count, every, 0, everything)]
-    starts = list(range(0, frame_count - length, length - overlap)) + [frame_count - length]
+    starts = [*range(0, frame_count - length, length - overlap), frame_count - length]
     low, high = every.min(dim=1).values, every.max(dim=1).values
     windows: list[Window] = []
     for k, begin in enumerate(starts):
@@ -88,7 +87,7 @@ class Joiner:
 
     frame_count: int
     size: tuple[int, int]
-    knowns: Knowns = Knowns()
+    knowns: Knowns = NOTHING_KNOWN
     folder: Path | None = None
     parts: list[tuple[Window, Sampled, State, Noise]] = field(default_factory=list)
 

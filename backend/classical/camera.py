@@ -73,12 +73,27 @@ class Solved:
 def known_lens(clip: Clip, settings: JobSettings) -> Lens:
     """The focal length from the user, else from the file's metadata, else from a field of view of 55 degrees."""
     width, height = clip.info.plate_size
+    if clip.known_cameras is not None:
+        return Lens(*_given_lens(clip))
     if settings.lens.focal_mm > 0:
         return Lens(settings.lens.focal_mm / settings.lens.sensor_width_mm * width, "user")
     if clip.focal_35mm:
         # 35 mm equivalents compare diagonals; that of 36 x 24 mm is 43.27 mm.
         return Lens(clip.focal_35mm / math.hypot(36, 24) * math.hypot(width, height), "metadata")
     return Lens(max(width, height) / 2 / math.tan(math.radians(PRIOR_FOV_DEG / 2)), "prior")
+
+
+def _given_lens(clip: Clip) -> tuple[float, str]:
+    """The one focal length that the user's file has. Raises UserError for what this engine cannot keep."""
+    known = clip.known_cameras
+    if known.world_from_camera is not None:
+        raise UserError(
+            "The classic engine solves the camera itself", "give poses to another engine, or leave them out"
+        )
+    focal = known.plate_intrinsics[:, 0]
+    if np.ptp(focal) > 1e-3 * focal.mean():
+        raise UserError("The classic engine takes one focal length for the whole clip", "give one row of intrinsics")
+    return float(focal.mean()), "user"
 
 
 def solve_first(shot: Shot, tracks: Observations, run: Run) -> Solved:

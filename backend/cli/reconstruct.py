@@ -31,8 +31,10 @@ def reconstruct(options: argparse.Namespace, worker_command: Sequence[str]) -> i
     settings = settings_of(options)
     out = options.out.absolute()
     capture_format.check_output_folder(out, replace=options.replace)
-    clip, masks = options.clip.absolute(), options.masks and options.masks.absolute()
-    for path in filter(None, (clip, masks)):
+    clip, masks, poses, intrinsics = (
+        path and path.absolute() for path in (options.clip, options.masks, options.poses, options.intrinsics)
+    )
+    for path in filter(None, (clip, masks, poses, intrinsics)):
         if not path.exists():
             raise UserError(f"There is no file {path}", "check the path")
     home = paths.make_private(paths.home())
@@ -43,6 +45,9 @@ def reconstruct(options: argparse.Namespace, worker_command: Sequence[str]) -> i
         spec = {
             "clip": {"path": str(clip)},
             "masks": {"path": str(masks)} if masks else None,
+            "poses": str(poses) if poses else None,
+            "intrinsics": str(intrinsics) if intrinsics else None,
+            "device": options.device,
             "settings": settings.to_json(),
             "out": str(out),
             "scratch": scratch,

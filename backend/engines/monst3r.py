@@ -4,7 +4,7 @@ It reads as the method goes: pictures -> pairs -> network -> optical flow -> ali
 over all -> movers -> the camera refined on the plate. The parts are in `backend/monst3r/`, `backend/nets/` and
 `backend/align/`; facts are in the sheet of MonST3R (Zhang et al. 2024, arXiv 2410.03825).
 
-The world is the first placed camera's frame, scaled to a median depth of 5 units, unless cameras are given: then theirs.
+The world is the first placed camera's frame, scaled to a median depth of 5 units; with given cameras it is theirs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import torch
 from ..align.align import MoverOptions, align
 from ..align.graph import make_pairs
 from ..align.predictions import PairFlows, PairPredictions
-from ..align.unknowns import Knowns
 from ..align.windows import Joiner, Window, windows_of
 from ..clip import Clip
 from ..device import choose_device
@@ -30,7 +29,7 @@ from ..monst3r.preview import preview, preview_pairs
 from ..monst3r.report import to_capture
 from ..refine import refine_camera
 from ..run import Run
-from ..wire import Capture, JobSettings, MonST3RSettings
+from ..wire import Capture, JobSettings, MonST3RSettings, UserError
 
 #: The long side of the square network's pictures.
 SQUARE = 224
@@ -159,6 +158,8 @@ class MonST3REngine:
     ) -> Capture:
         """The rough capture of the preview mode; facts sheet, section 8.5, --real_time."""
         options: MonST3RSettings = settings.engine_settings
+        if given.world_from_camera is not None:
+            raise UserError("The preview does not take known camera poses", "use the full mode, or leave them out")
         pairs = preview_pairs(clip.frame_count)
         with run.stage("Loading the network"):
             network, stamps = self.pair_source(pictures.rgb, options, device, run, len(pairs))

@@ -1,4 +1,4 @@
-"""What is known of the cameras before a solve, on the network's grid: from files, from the lens settings, from the flow."""
+"""What is known of the cameras before a solve, on the network's grid: from files, lens settings and the flow."""
 
 from __future__ import annotations
 

@@ -80,9 +80,7 @@ def grid_for(source: tuple[int, int], size: int = 512, crop: bool = True, square
     return Grid(source, resized, box, crop)
 
 
-def prepare(
-    image: Image.Image | np.ndarray, size: int = 512, crop: bool = True, square_ok: bool = False
-) -> Frame:
+def prepare(image: Image.Image | np.ndarray, size: int = 512, crop: bool = True, square_ok: bool = False) -> Frame:
     """A picture (PIL, or (H, W, 3) uint8 RGB) on its processed grid, resampled as the original does; see `grid_for`."""
     if not isinstance(image, Image.Image):
         image = Image.fromarray(np.ascontiguousarray(image))

@@ -111,12 +111,14 @@ def _reconstruct(pipeline: str, spec: dict[str, Any], channel: Channel, cancelle
     def report(progress: Progress) -> None:
         channel.send("progress", **vars(progress))
 
-    run = Run(report=report, is_cancelled=cancelled.is_set, work_dir=scratch)
+    device = spec.get("device", "auto")
+    run = Run(report=report, is_cancelled=cancelled.is_set, work_dir=scratch, device=device)
     source = footage_path(spec["clip"], scratch / "clip")
     masks = footage_path(spec["masks"], scratch / "masks") if spec["masks"] else None
     out = Path(spec["out"])
     reconstruct = importlib.import_module(pipeline).reconstruct
-    reconstruct(source, out, settings, run, masks=masks, replace_earlier=spec["replace"])
+    cameras = {name: Path(spec[name]) for name in ("poses", "intrinsics") if spec.get(name)}
+    reconstruct(source, out, settings, run, masks=masks, replace_earlier=spec["replace"], **cameras)
     files = [
         {"name": p.relative_to(out).as_posix(), "size": p.stat().st_size} for p in sorted(out.rglob("*")) if p.is_file()
     ]

@@ -110,7 +110,7 @@ def losses(run: Recorded) -> Iterator[Row]:
     """The loss at our start, and at the recorded start and end where their arrays suffice."""
     arrays, settings = run.answer, run.settings
     if settings is None:
-        yield unchecked(f"{arrays.label} losses", "metrics.json does not say how it was run")
+        yield unchecked(f"{arrays.label} losses", "metrics.json does not say how it was run, or names another method")
         return
     if not any(name.startswith(("init_loss", "final_", "loss_curve")) for name in arrays):
         yield absent(f"{arrays.label} losses")

@@ -33,6 +33,8 @@ def check_preprocessing(folder: Path) -> Iterator[Row]:
         yield from arrays.left("its picture is not in preprocess.json")
     if any("dynamic_mask_sum" in e for e in recorded.get("images", {}).values() if isinstance(e, dict)):
         yield unchecked("dynamic_mask_sum", "the original reads pictures as masks by mistake; nothing here does")
+    for key in recorded.keys() - {"images", "video_frame_indices", "pillow", "opencv", "torch"}:
+        yield unchecked(f"preprocess.json {key}", "nothing here answers to it")
     videos = recorded.get("video_frame_indices", {})
     wrong = []
     for key, indices in videos.items():

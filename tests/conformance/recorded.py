@@ -21,7 +21,7 @@ from .rows import Arrays
 class Recorded:
     """One run of the original: what it was given (`scene.npz`, `pairs.npz`, `flow.npz`) and what it answered.
 
-    `settings` and `true_masks` are None where nothing says how it was run.
+    `settings` and `true_masks` are None where nothing says how it was run, or it was run in a way that is not ours.
     """
 
     name: str
@@ -82,17 +82,20 @@ def _settings(name: str, described: dict) -> tuple[OriginalSettings | None, bool
         loss, true_masks = VARIANTS.get(name, (None, None))
         return (None if loss is None else OriginalSettings(loss=loss)), true_masks
     s = described["settings"]
+    if s.get("window_wise") or s.get("schedule", "linear") != "linear":
+        return None, None  # another method
+    # What is not told is what the original's class has by itself, not its demo (facts sheet, section 8.3).
     loss = LossSettings(
-        smooth_weight=s["temporal_smoothing_weight"],
-        translation_weight=s["translation_weight"],
-        flow_weight=s["flow_loss_weight"],
-        flow_threshold_px=s["flow_loss_thre"],
+        smooth_weight=s.get("temporal_smoothing_weight", 0.0),
+        translation_weight=s.get("translation_weight", 0.1),
+        flow_weight=s.get("flow_loss_weight", 0.0),
+        flow_threshold_px=s.get("flow_loss_thre", 50),
         flow_per_pair=not s.get("batchify", True),
     )
     settings = OriginalSettings(
-        iterations=described.get("niter", s["num_total_iter"]),
-        flow_start=s["flow_loss_start_epoch"],
-        shared_focal=s["shared_focal"],
+        iterations=described.get("niter", s.get("num_total_iter", 300)),
+        flow_start=s.get("flow_loss_start_epoch", 0.15),
+        shared_focal=s.get("shared_focal", False),
         motion_threshold=s.get("motion_mask_thre", MOTION_THRESHOLD),
         loss=loss,
     )

@@ -205,6 +205,19 @@ def test_a_run_whose_settings_are_not_told_is_not_judged(aligned, tmp_path, caps
     assert "does not say how it was run" in capsys.readouterr().out
 
 
+def test_what_nothing_reads_is_named(aligned, tmp_path, capsys):
+    folder = copy_of(aligned, tmp_path)
+    save(folder / "net" / "unknown__square.npz", {"enc1": np.zeros(3)})
+    save(folder / "flow" / "raft.npz", {"flow": np.zeros(3)})
+    with np.load(folder / "ga" / "upstream_default.npz") as file:
+        save(folder / "ga" / "upstream_default.npz", dict(file) | {"covariances": np.zeros(3)})
+    assert main(["monst3r", str(folder), "--only", "other-arrays", "other-files"]) == 1  # nothing was compared
+    out = capsys.readouterr().out
+    for name in ("net/unknown__square.npz", "flow/raft.npz", "upstream_default covariances"):
+        assert any(line.startswith(name) and "not checked" in line for line in out.splitlines()), name
+    assert len([line for line in out.splitlines() if "not checked" in line]) == 3
+
+
 def test_an_empty_folder_and_a_missing_one_fail(tmp_path, capsys):
     assert main(["monst3r", str(tmp_path)]) == 1
     assert "nothing was compared" in capsys.readouterr().out

@@ -142,7 +142,14 @@ def from_disk(model: Model, source: Path, folder: Path, in_place: bool, run: Run
         raise UserError(f"There is no file {source}", "check the path")
     checkpoint = _checkpoint_in(model, source) if source.is_dir() else source
     chosen = [(model.checkpoint, checkpoint)]
-    chosen += [(file, beside) for file in model.files[1:] if (beside := checkpoint.with_name(file.name)).is_file()]
+    for file in model.files[1:]:
+        beside = checkpoint.with_name(file.name)
+        if beside.is_file():
+            chosen.append((file, beside))
+        elif not file.optional and checkpoint.suffix == ".safetensors":  # a .pth tells of its network itself
+            raise UserError(
+                f"There is no {file.name} beside {checkpoint.name}", f"put that of {model.source} there too"
+            )
     files = {}
     for file, path in chosen:
         published = path.suffix == Path(file.name).suffix  # another format has figures of its own

@@ -512,6 +512,12 @@ def test_figures_that_are_pinned_hold_for_a_file_of_ones_own(home, choose, own):
     assert left(home) == []
 
 
+def test_a_file_without_the_configuration_that_belongs_to_it_is_told(home, choose, own):
+    (own / "config.json").unlink()
+    with pytest.raises(UserError, match=f"There is no config.json beside model.safetensors; put that of {REPO} there"):
+        get(source=own)
+
+
 def test_a_folder_without_or_with_too_many_checkpoints_is_told(home, choose, own):
     (own / "model.safetensors").rename(own / "a.safetensors")
     assert get(source=own).checkpoint.name == "a.safetensors"

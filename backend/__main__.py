@@ -95,7 +95,14 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     get.add_argument("--offline", action="store_true", help="take what other programs downloaded, or fail")
 
     add["evaluate"].add_argument("capture", type=Path, help="folder of a capture")
-    add["evaluate"].add_argument("truth", type=Path, help="folder with the clip's true cameras, depth and masks")
+    add["evaluate"].add_argument(
+        "truth", type=Path, nargs="?", help="truth.npz, or a folder with poses.txt, depth or masks of the clip"
+    )
+    add["evaluate"].add_argument("--poses", type=Path, help="true cameras: TUM file, camera to world, OpenCV axes")
+    add["evaluate"].add_argument("--depth", type=Path, help="true depth: .npy, .npz, or a folder of .npy or .png")
+    add["evaluate"].add_argument("--depth-scale", type=float, help="what a depth of 1 is in the .png files")
+    add["evaluate"].add_argument("--max-depth", type=float, default=float("inf"), help="leave out what is farther")
+    add["evaluate"].add_argument("--masks", type=Path, help="true masks: folder of images, not black where it moves")
 
     add["invite"].add_argument("--host", required=True, help="name or address by which the client reaches this machine")
     add["invite"].add_argument("--port", type=int, required=True, help="the port that 'serve --port' listens on")

@@ -62,13 +62,42 @@ class Evaluation:
 
     def table(self) -> str:
         """The figures as lines of text."""
-        width = max(len(what) for what, _ in self.rows())
-        return "\n".join(f"{what:<{width}}  {figure}" for what, figure in self.rows())
+        return _table(self.rows())
 
 
-def main_evaluate(capture: Path, truth: Path) -> str:
-    """The table that `python -m backend evaluate CAPTURE TRUTH` prints. Raises UserError as `evaluate` does."""
-    return evaluate(capture, truth).table()
+def main_evaluate(
+    capture: Path,
+    truth: Path | None = None,
+    *,
+    poses: Path | None = None,
+    depth: Path | None = None,
+    masks: Path | None = None,
+    depth_scale: float | None = None,
+    max_depth: float = float("inf"),
+) -> str:
+    """The table that `python -m backend evaluate CAPTURE [TRUTH]` prints.
+
+    `truth` is a truth.npz, or a folder with one or with plain files; single plain files come before those of the
+    folder. A truth.npz gives the figures of `Evaluation` and then those of the protocols in print, plain files the
+    latter. Raises UserError as `evaluate` and `given_in` do.
+    """
+    from .evaluation.standard import given_by, given_in, standard_figures
+
+    found = read_capture(capture)
+    plain = poses or depth or masks
+    if truth is not None and not Path(truth).exists():
+        raise UserError(f"There is no ground truth at {truth}", "choose a truth.npz, or a folder of plain files")
+    if truth is not None and Path(truth).is_dir() and not plain and (Path(truth) / "truth.npz").is_file():
+        truth = Path(truth) / "truth.npz"
+    if truth is not None and Path(truth).is_file():
+        if plain:
+            raise UserError("Both a truth.npz and single files were given", "give one or the other")
+        exact, plate_masks = read_truth(truth), read_plate_masks(found)
+        rows = compare(found, plate_masks, exact).rows()
+        return _table(rows + standard_figures(found, plate_masks, given_by(exact, found), max_depth).rows())
+    given = given_in(found, truth, poses, depth, masks, depth_scale)
+    plate_masks = read_plate_masks(found) if given.masks else None
+    return _table(standard_figures(found, plate_masks, given, max_depth).rows())
 
 
 def evaluate(capture_folder: Path | str, truth_path: Path | str) -> Evaluation:
@@ -163,3 +192,8 @@ def _depth_grid(truth: Truth) -> tuple[slice, slice, slice]:
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else _NAN
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    width = max(len(what) for what, _ in rows)
+    return "\n".join(f"{what:<{width}}  {figure}" for what, figure in rows)

@@ -29,5 +29,6 @@ def evaluate(options: argparse.Namespace) -> int:
     """Compare a capture with the truth of its clip."""
     from ..evaluate import main_evaluate
 
-    print(main_evaluate(options.capture, options.truth))
+    names = ("poses", "depth", "masks", "depth_scale", "max_depth")
+    print(main_evaluate(options.capture, options.truth, **{name: getattr(options, name) for name in names}))
     return 0

@@ -22,10 +22,9 @@ def other_files(folder: Path) -> Iterator[Row]:
     """Files that no check reads; answers of a network whose configuration is not there are among them."""
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        configured = path.parent / f"{path.name.partition('__')[0].removesuffix('.npz')}.json"
-        if not KNOWN.fullmatch(name) or (
-            name.startswith("net/") and path.suffix == ".npz" and not configured.is_file()
-        ):
+        answers = name.startswith("net/") and path.suffix == ".npz"
+        configuration = path.parent / f"{path.stem.partition('__')[0]}.json"
+        if not KNOWN.fullmatch(name) or (answers and not configuration.is_file()):
             yield unchecked(name, "no check reads it")
 
 

@@ -13,7 +13,8 @@ is eliminated pixel by pixel (the Schur complement of bundle adjustment, Triggs 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -21,6 +22,10 @@ from .sampled import Sampled
 from .start import State
 
 KINDS = ("depth", "place", "flow")
+#: Scales are never taken to be below these: of log depth, and in pixels.
+FLOORS = {"depth": 0.002, "place": 0.1, "flow": 0.1}
+#: Pairs are worked on in so many parts, of at least so many pixels.
+PARTS, LEAST = 6, 2048
 #: Unknowns of a pair's residuals: relative motion (translation, rotation), log scale, log focal of i and of j.
 LOCAL = 9
 SCALE, FOCAL_I, FOCAL_J = 6, 7, 8
@@ -106,6 +111,20 @@ def evaluate(sampled: Sampled, state: State) -> Residuals:
     )
 
 
+def parts(sampled: Sampled, state: State) -> Iterator[tuple[slice, Sampled, State]]:
+    """The pairs in a few parts, one after the other, so that what is only needed in between stays small."""
+    pairs = len(sampled.edges)
+    step = max(1, -(-pairs // PARTS), LEAST // max(1, len(sampled.uv)))
+    for begin in range(0, pairs, step):
+        part = slice(begin, begin + step)
+        yield part, sampled.where(part), replace(state, log_scale=state.log_scale[part])
+
+
+def cost_of(sampled: Sampled, state: State, noise: Noise) -> float:
+    """The robust cost of a state."""
+    return sum(weighted(some, evaluate(some, own), noise)[0] for _, some, own in parts(sampled, state))
+
+
 def cauchy(squared: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Cost and weight of residuals whose square, in units of their scale, is given."""
     return torch.log1p(squared), 1 / (1 + squared)
@@ -129,20 +148,17 @@ def weighted(sampled: Sampled, r: Residuals, noise: Noise) -> tuple[float, dict[
     return float(cost), weights
 
 
-def scales(sampled: Sampled, r: Residuals, share: float) -> Noise:
+def scales(sampled: Sampled, state: State, share: float) -> Noise:
     """The scale of each kind from the residuals themselves, by their median; never below what pictures can tell."""
-
-    def middle(values: list[torch.Tensor], weights: list[torch.Tensor], floor: float) -> float:
-        chosen = torch.cat([v[w > 0] for v, w in zip(values, weights)])
-        return max(floor, 1.48 * float(chosen.median())) if len(chosen) else floor
-
-    ones = sampled.weight_j * r.q_front
-    return Noise(
-        depth=middle([r.depth_i.abs(), r.depth_j.abs()], [sampled.weight_i, ones], 0.002),
-        place=middle([r.place_i.norm(dim=-1), r.place_j.norm(dim=-1)], [sampled.weight_i, ones], 0.1),
-        flow=middle([r.flow.norm(dim=-1)], [sampled.flow_weight * r.x_front], 0.1),
-        share=share,
-    )
+    found: dict[str, list[torch.Tensor]] = {kind: [] for kind in KINDS}
+    for _, some, own in parts(sampled, state):
+        r = evaluate(some, own)
+        seen_i, seen_j, seen = some.weight_i > 0, (some.weight_j > 0) & r.q_front, (some.flow_weight > 0) & r.x_front
+        found["depth"] += [r.depth_i.abs()[seen_i], r.depth_j.abs()[seen_j]]
+        found["place"] += [r.place_i.norm(dim=-1)[seen_i], r.place_j.norm(dim=-1)[seen_j]]
+        found["flow"] += [r.flow.norm(dim=-1)[seen]]
+    middle = {kind: torch.cat(values).median() if sum(map(len, values)) else 0.0 for kind, values in found.items()}
+    return Noise(**{kind: max(FLOORS[kind], 1.48 * float(middle[kind])) for kind in KINDS}, share=share)
 
 
 def projection_rows(q: torch.Tensor, focal: torch.Tensor, front: torch.Tensor) -> torch.Tensor:
@@ -170,19 +186,33 @@ class Normal:
     g_depth: torch.Tensor
 
 
-def normal_equations(sampled: Sampled, state: State, r: Residuals, w: dict[str, torch.Tensor]) -> Normal:
+def normal_equations(sampled: Sampled, state: State, noise: Noise) -> Normal:
     """The quadratic model of the cost around a state."""
+    pairs, count = sampled.weight_i.shape
+    device = sampled.uv.device
+    normal = Normal(
+        h=torch.zeros(pairs, LOCAL, LOCAL, dtype=torch.float64, device=device),
+        g=torch.zeros(pairs, LOCAL, dtype=torch.float64, device=device),
+        cross=torch.zeros(pairs, 2, count, LOCAL, device=device),
+        h_depth=torch.zeros_like(state.log_depth),
+        g_depth=torch.zeros_like(state.log_depth),
+    )
+    for part, some, own in parts(sampled, state):
+        r = evaluate(some, own)
+        into = replace(normal, h=normal.h[part], g=normal.g[part], cross=normal.cross[part])
+        _add_pairs(into, some, own, r, weighted(some, r, noise)[1])
+    return normal
+
+
+def _add_pairs(normal: Normal, sampled: Sampled, state: State, r: Residuals, w: dict[str, torch.Tensor]) -> None:
+    """Add what some pairs say to the equations, whose `h`, `g` and `cross` are those of the same pairs."""
     i, j = sampled.edges.T
     pairs, count = sampled.weight_i.shape
     device = sampled.uv.device
     focal = state.log_focal.exp().float()
     f_i, f_j = focal[i][:, None], focal[j][:, None]
     rows = torch.zeros(pairs, count, 2, LOCAL, device=device)
-    h = torch.zeros(pairs, LOCAL, LOCAL, dtype=torch.float64, device=device)
-    g = torch.zeros(pairs, LOCAL, dtype=torch.float64, device=device)
-    cross = torch.zeros(pairs, 2, count, LOCAL, device=device)
-    h_depth = torch.zeros_like(state.log_depth)
-    g_depth = torch.zeros_like(state.log_depth)
+    h, g, cross, h_depth, g_depth = normal.h, normal.g, normal.cross, normal.h_depth, normal.g_depth
 
     def add(jacobian: torch.Tensor, weight: torch.Tensor, residual: torch.Tensor) -> None:
         flat = (jacobian * weight[..., None, None]).reshape(pairs, -1, LOCAL)
@@ -235,4 +265,3 @@ def normal_equations(sampled: Sampled, state: State, r: Residuals, w: dict[str, 
         cross[:, 0] += (rows * pulled[..., None]).sum(-2)
         h_depth.index_add_(0, i, (pulled * by_depth).sum(-1))
         g_depth.index_add_(0, i, (pulled * r.flow).sum(-1))
-    return Normal(h, g, cross, h_depth, g_depth)

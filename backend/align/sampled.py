@@ -32,8 +32,8 @@ class Sampled:
         """(2,) (W/2, H/2), as MonST3R's family has it (facts sheet, section 4)."""
         return torch.tensor(self.size, dtype=self.uv.dtype, device=self.uv.device) / 2
 
-    def where(self, keep: torch.Tensor) -> Sampled:
-        """The pairs for which `keep` (E,) is true."""
+    def where(self, keep: torch.Tensor | slice) -> Sampled:
+        """The pairs for which `keep` (E,) is true, or a stretch of them."""
         return replace(self, **{name: getattr(self, name)[keep] for name in _PER_PAIR})
 
     def joined(self, other: Sampled) -> Sampled:

@@ -10,7 +10,7 @@ import torch
 
 from ..geometry.rigid import Similarity
 from ..geometry.trajectory import align_trajectories
-from .normal import Noise, evaluate, normal_equations, scales, weighted
+from .normal import Noise, cost_of, evaluate, normal_equations, scales
 from .sampled import Sampled
 from .start import State
 from .unknowns import NOTHING_KNOWN, Knowns, Unknowns
@@ -53,23 +53,21 @@ def solve(
     unknowns = Unknowns(sampled.edges, len(state.log_focal), knowns)
     taken = 0
     for number in range(rounds):
-        residuals = evaluate(sampled, state)
-        noise = scales(sampled, residuals, share)
-        cost, weights = weighted(sampled, residuals, noise)
+        noise = scales(sampled, state, share)
+        cost = cost_of(sampled, state, noise)
         damping = 1e-4
         for step_number in range(steps):
             progress((number + step_number / steps) / rounds)
-            normal = normal_equations(sampled, state, residuals, weights)
+            normal = normal_equations(sampled, state, noise)
             before = cost
             for _ in range(6):
                 system = unknowns.assemble(normal, state, damping)
                 step = system.step(damping)
                 if step is not None:
                     trial = unknowns.moved(state, step, system, normal)
-                    trial_residuals = evaluate(sampled, trial)
-                    trial_cost, trial_weights = weighted(sampled, trial_residuals, noise)
+                    trial_cost = cost_of(sampled, trial, noise)
                     if trial_cost < cost:
-                        state, residuals, cost, weights = trial, trial_residuals, trial_cost, trial_weights
+                        state, cost = trial, trial_cost
                         damping = max(damping / 10, 1e-8)
                         break
                 damping *= 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,8 @@ def read_poses(path: Path, clip: ClipInfo) -> tuple[np.ndarray, str]:
     Raises UserError when the file is not that, or none of it fits.
     """
     try:
-        rows = np.loadtxt(path, dtype=np.float64, comments="#", ndmin=2)
+        with warnings.catch_warnings(action="ignore"):  # of an empty file
+            rows = np.loadtxt(path, dtype=np.float64, comments="#", ndmin=2)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a camera path ({error})", "give a TUM file: time x y z qx qy qz qw") from error
     if rows.shape[1:] != (8,) or not len(rows) or not np.isfinite(rows).all():

@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from ..run import Run
 from ..wire import UserError
+from .memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from transformers import Sam2VideoModel
@@ -49,11 +50,11 @@ class MovingObjects:
         return self.ids > 0
 
 
-def load_segmenter(folder: Path | None = None, device: str = "cpu", name: str = "sam2") -> Sam2VideoModel:
-    """SAM 2 from a folder with `model.safetensors` and `config.json` as published for transformers.
+def load_segmenter(folder: Path | None = None, model: str = "large", device: str = "cpu") -> Sam2VideoModel:
+    """SAM 2 'large', 'small' or 'tiny' with the weights that the project's list names, or those of a folder.
 
-    By default the folder of the weights that the project's list has under `name`. Raises UserError when transformers
-    is not installed, or the weights are missing or not SAM 2's.
+    The folder has `model.safetensors` and `config.json` as published for transformers. Raises UserError when
+    transformers is not installed, or the weights are missing or not SAM 2's.
     """
     try:
         from transformers import Sam2VideoModel
@@ -66,14 +67,14 @@ def load_segmenter(folder: Path | None = None, device: str = "cpu", name: str = 
     if folder is None:
         from .weights import find_weights
 
-        folder = find_weights(name).parent
+        folder = find_weights(f"sam2_{model}").parent
     hint = "get SAM 2's weights again, or turn off the refinement of masks"
     for file in ("config.json", "model.safetensors"):
         if not (Path(folder) / file).is_file():
             raise UserError(f"There is no {file} of SAM 2 in {folder}", hint)
     disable_progress_bar()  # of reading the file, on the console
     try:
-        model, found = Sam2VideoModel.from_pretrained(
+        network, found = Sam2VideoModel.from_pretrained(
             str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except Exception as error:  # transformers, safetensors and torch raise many kinds
@@ -81,7 +82,7 @@ def load_segmenter(folder: Path | None = None, device: str = "cpu", name: str = 
         raise UserError(f"The weights of SAM 2 in {folder} cannot be read ({said})", hint) from error
     if found["missing_keys"] or found["mismatched_keys"]:
         raise UserError(f"The weights in {folder} are not those of SAM 2 for video", hint)
-    return model.to(device).eval()
+    return network.to(device).eval()
 
 
 def refine_masks(
@@ -113,7 +114,9 @@ def refine_masks(
                 strongest, which = logits.max(dim=0)
                 numbers = torch.tensor([k for k, _ in present], dtype=torch.uint8, device=which.device)
                 ids[t] = torch.where(strongest > 0, numbers[which], 0).cpu().numpy()
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise UserError(
             "The device has too little memory for SAM 2",
             "close other programs that use the GPU, choose a smaller SAM 2, or turn off the refinement of masks",

@@ -33,12 +33,6 @@ class Errors:
 EXACT = Errors(0, 0, 0, 0, 0, 0, 0)
 
 
-def align_intrinsics(focal_px: np.ndarray | float, width: int, height: int, frames: int) -> np.ndarray:
-    """(T, 4) edge-origin intrinsics whose principal point is where MonST3R's family takes it to be."""
-    focal = np.broadcast_to(np.asarray(focal_px, float), (frames,))
-    return np.stack([focal, focal, np.full(frames, width / 2 + 0.5), np.full(frames, height / 2 + 0.5)], axis=1)
-
-
 class PairOracle:
     """`predict(edges)` as a network would, in half precision on the host."""
 

@@ -148,6 +148,66 @@ def room(
     return film(hand_held(frames, motion), intrinsics, width, height, sliding_box(frames) if with_box else None)
 
 
+def square_intrinsics(focal_px: np.ndarray | float, width: int, height: int, frames: int) -> np.ndarray:
+    """(T, 4) intrinsics whose principal point is where MonST3R's family takes it to be: half a pixel off the centre."""
+    focal = np.broadcast_to(np.asarray(focal_px, float), (frames,))
+    return np.stack([focal, focal, np.full(frames, width / 2 + 0.5), np.full(frames, height / 2 + 0.5)], axis=1)
+
+
+def hand_held_room(frames: int = 10, width: int = 96, height: int = 64) -> World:
+    """A hand-held camera in the room, and a panel that slides."""
+    lens = square_intrinsics(0.9 * width, width, height, frames)
+    return film(hand_held(frames), lens, width, height, sliding_box(frames))
+
+
+def fast_pan(frames: int = 24, width: int = 96, height: int = 64) -> World:
+    """80 degrees in one second, while the camera hardly travels."""
+    cameras = [
+        look(1.4 * s - 0.7, 0.05 * np.sin(5 * s), 0.02 * np.sin(7 * s), (0.5 * s - 0.25, 0.05 * np.sin(4 * s), 0.0))
+        for s in np.linspace(0, 1, frames)
+    ]
+    lens = square_intrinsics(0.9 * width, width, height, frames)
+    return film(np.stack(cameras), lens, width, height, sliding_box(frames))
+
+
+def locked_off(frames: int = 16, width: int = 96, height: int = 64) -> World:
+    """A camera on a tripod."""
+    lens = square_intrinsics(0.9 * width, width, height, frames)
+    return film(hand_held(frames, "locked"), lens, width, height, sliding_box(frames))
+
+
+def zooming(frames: int = 20, width: int = 96, height: int = 64) -> World:
+    """A hand-held camera whose focal length grows by 60 %."""
+    lens = square_intrinsics(0.83 * width * 1.6 ** np.linspace(0, 1, frames), width, height, frames)
+    return film(hand_held(frames), lens, width, height, sliding_box(frames))
+
+
+def large_mover(frames: int = 16, width: int = 96, height: int = 64) -> World:
+    """Something that moves over 44 % of the picture."""
+    x = -0.45 + 0.9 * np.linspace(0, 1, frames)
+    mover = Mover(np.stack([x, np.full(frames, 0.1), np.full(frames, 2.2)], axis=1), (0.66, 0.52))
+    lens = square_intrinsics(0.9 * width, width, height, frames)
+    return film(hand_held(frames), lens, width, height, mover)
+
+
+def long_walk(frames: int = 300, width: int = 96, height: int = 64) -> World:
+    """A walk of 24 m through a corridor with columns, behind somebody."""
+    s = np.linspace(0, 1, frames)
+    cameras = [
+        look(
+            0.25 * np.sin(9 * t),
+            0.03 * np.sin(23 * t),
+            0.02 * np.sin(31 * t),
+            (0.8 * np.sin(7 * t), 0.06 * np.sin(90 * t), 24 * t - 1),
+        )
+        for t in s
+    ]
+    walker = Mover(np.stack([0.5 * np.sin(20 * s), np.full(frames, 0.6), 24 * s + 2.2], axis=1), (0.3, 0.5))
+    columns = tuple((-2.0 if k % 2 == 0 else 2.0, z) for k, z in enumerate(np.linspace(3, 29, 14)))
+    lens = square_intrinsics(0.9 * width, width, height, frames)
+    return film(np.stack(cameras), lens, width, height, walker, far_wall_m=32.0, pillars=columns)
+
+
 def as_capture(world: World, plate_size: tuple[int, int] | None = None, fps: Fraction = Fraction(24)) -> Capture:
     """The world as the capture that a perfect engine would make of it; the plate may be larger than the grid."""
     frames = len(world.depth)

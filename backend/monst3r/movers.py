@@ -35,10 +35,10 @@ def plate_movers(
         width, height = pictures.size
         for t in range(len(scores)):
             masks[t] = tidy(np.asarray(scores[t], np.float32) > options.mover_threshold, width * height * SMALLEST)
-    if options.refine_masks and masks.any():
+    if options.refine_masks != "none" and masks.any():
         from ..nets.segment import load_segmenter, refine_masks
 
-        segmenter = load_segmenter(device=run.device, name="sam2")
+        segmenter = load_segmenter(device=run.device, name=options.refine_masks)
         refined = refine_masks(clip.frames, pictures.to_whole(masks), segmenter, run).masks
         masks = pictures.to_grid(refined)
         plates = _enlarged(refined, clip.info.plate_size)

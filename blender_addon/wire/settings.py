@@ -271,7 +271,17 @@ class MonST3RSettings(Settings):
         maximum=5.0,
         unit="factor",
     )
-    refine_masks: bool = option(False, "Refine Masks", "Sharpen the masks with SAM 2; its weights are got separately")
+    refine_masks: str = option(
+        "none",
+        "Refine Masks",
+        "Sharpen the masks with SAM 2, whose weights are got separately",
+        choices=(
+            ("none", "No", "As the optical flow tells, sharpened along the edges of the picture"),
+            ("sam2_tiny", "SAM 2 Tiny", "The fastest"),
+            ("sam2_small", "SAM 2 Small", "Between the others"),
+            ("sam2_large", "SAM 2 Large", "The best masks; takes the longest"),
+        ),
+    )
     user_masks: str = option(
         "add",
         "Given Masks",

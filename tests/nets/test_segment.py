@@ -21,6 +21,8 @@ from backend.nets.segment import (
 from backend.run import Run
 from backend.wire import Cancelled, UserError
 
+imports_transformers = pytest.mark.slow  # which alone takes seconds
+
 
 def boxes(frames: int, *places: tuple[int, int, int], size: tuple[int, int] = (60, 100)) -> np.ndarray:
     """(T, h, w) bool with a box of 12 x 16 for each (x, y, dx): it starts at x, y and moves by dx a frame."""
@@ -84,6 +86,7 @@ class NearestPrompt:
         return SimpleNamespace(pred_masks=20 * prompts[nearest] - 10)
 
 
+@imports_transformers
 def test_a_frame_that_prompts_is_judged_by_its_neighbours():
     truth = boxes(21, (30, 20, 0), size=(100, 100))
     rough = truth.copy()
@@ -92,6 +95,7 @@ def test_a_frame_that_prompts_is_judged_by_its_neighbours():
     np.testing.assert_array_equal(found.masks[8], truth[8])
 
 
+@imports_transformers
 def test_objects_keep_their_numbers_and_masks_grow_to_the_frames_size():
     rough = boxes(9, (10, 10, 0), (60, 40, 0))
     found = refine_masks(np.zeros((9, 120, 200, 3), np.uint8), rough, NearestPrompt(), Run()).ids
@@ -101,6 +105,7 @@ def test_objects_keep_their_numbers_and_masks_grow_to_the_frames_size():
     assert set(found[:, 90, 140]) == {2}
 
 
+@imports_transformers
 def test_an_object_is_followed_no_farther_than_a_prompts_distance():
     rough = boxes(30, (30, 20, 0))
     rough[:10] = rough[20:] = False
@@ -108,6 +113,7 @@ def test_an_object_is_followed_no_farther_than_a_prompts_distance():
     assert np.flatnonzero(seen).tolist() == list(range(7, 23))
 
 
+@imports_transformers
 def test_refinement_can_be_cancelled():
     with pytest.raises(Cancelled):
         refine_masks(
@@ -154,6 +160,7 @@ def frames() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (28, 60, 100, 3), np.uint8)
 
 
+@imports_transformers
 def test_each_frame_is_encoded_once_and_what_is_kept_does_not_grow(sam2, frames):
     encoded, kept = [], []
 
@@ -174,6 +181,7 @@ def test_each_frame_is_encoded_once_and_what_is_kept_does_not_grow(sam2, frames)
     assert np.max(kept, axis=0)[1] <= sam2.config.max_object_pointers_in_encoder
 
 
+@imports_transformers
 def test_it_says_what_transformers_own_way_of_asking_says(sam2, frames):
     from transformers import Sam2ImageProcessor, Sam2VideoProcessor, Sam2VideoVideoProcessor
     from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceCache
@@ -196,6 +204,7 @@ def test_it_says_what_transformers_own_way_of_asking_says(sam2, frames):
         torch.testing.assert_close(turn.step(t), logits.clamp(-10, 10), atol=1e-4, rtol=1e-4)
 
 
+@imports_transformers
 def test_the_model_comes_from_its_folder_whole_or_not_at_all(sam2, frames, tmp_path):
     folder = tmp_path / "sam2"
     sam2.save_pretrained(folder)

@@ -1,0 +1,1 @@
+"""The parts of camera refinement, one idea a file; `backend/refine.py` reads as the method goes."""

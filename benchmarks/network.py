@@ -13,7 +13,7 @@ import argparse
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -201,17 +201,19 @@ DEVIATION_HEADER = ("Compared with float32", "points, median", "points, 99 %", "
 
 def deviations(
     config: PairwiseConfig, state: dict[str, Tensor], device: torch.device | str, width: int, height: int
-) -> list[Deviation]:
-    """What each row of COMPARED changes in a pair of pictures of noise and gradients; TF32 is imitated on a CPU."""
+) -> Iterator[Deviation]:
+    """What each row of COMPARED changes in a pair of pictures of noise and gradients; TF32 is imitated on a CPU.
+
+    At full size, each row with 16-bit types takes minutes on a CPU that has no instructions for them.
+    """
     images = [network_input(_picture(height, width, seed), device) for seed in (0, 1)]
     exact = _answer(config, state, EXACT, images)
-    rows = []
     for name, precision in COMPARED:
         imitated = precision.tf32 and images[0].device.type != "cuda"
         maps = _answer(config, state, precision, images)
-        rows.append(_deviation(name + (" (imitated)" if imitated else ""), maps, exact))
+        yield _deviation(name + (" (TF32 imitated)" if imitated else ""), maps, exact)
     stored = Pointmaps(*(getattr(exact, f).half().float() for f in exact.__dataclass_fields__))
-    return [*rows, _deviation("float32, answers kept in float16", stored, exact)]
+    yield _deviation("float32, answers kept in float16", stored, exact)
 
 
 def _answer(config: PairwiseConfig, state: dict[str, Tensor], precision: Precision, images: list[Tensor]) -> Pointmaps:

@@ -27,6 +27,7 @@ from ..monst3r.movers import plate_movers
 from ..monst3r.pictures import Pictures, key_frames, pictures_of
 from ..monst3r.preview import preview, preview_pairs
 from ..monst3r.report import to_capture
+from ..nets.weights import find_installed
 from ..refine import refine_camera
 from ..run import Run
 from ..wire import Capture, JobSettings, MonST3RSettings, UserError
@@ -78,6 +79,8 @@ class MonST3REngine:
             pairs = [(i, j) for a, b in pairs if a != b for i, j in ((a, b), (b, a))]
         with run.stage("Loading the network"):
             flow, flow_stamps = self.flow_source(pictures.rgb, options, run)
+            if options.refine_masks != "none":
+                flow_stamps += (find_installed(options.refine_masks).stamp(),)
             network, stamps = self.pair_source(pictures.rgb, options, device, run, len(pairs))
         windows = windows_of(pairs, len(keys), options.window_frames)
         movers = None if clip.known_masks is None else pictures.to_grid(clip.known_masks)

@@ -38,7 +38,7 @@ def plate_movers(
     if options.refine_masks != "none" and masks.any():
         from ..nets.segment import load_segmenter, refine_masks
 
-        segmenter = load_segmenter(device=run.device, name=options.refine_masks)
+        segmenter = load_segmenter(model=options.refine_masks.removeprefix("sam2_"), device=run.device)
         refined = refine_masks(clip.frames, pictures.to_whole(masks), segmenter, run).masks
         masks = pictures.to_grid(refined)
         plates = _enlarged(refined, clip.info.plate_size)

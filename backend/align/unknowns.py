@@ -45,18 +45,19 @@ class Unknowns:
         pairs = len(edges)
         met = torch.bincount(edges.flatten(), minlength=frame_count)
         free_pose = met > 0
+        known_poses = 0
+        if knowns.camera_from_world is not None:
+            known = free_pose & torch.isfinite(knowns.camera_from_world).all(-1).all(-1).to(device)
+            known_poses = int(known.sum())
+            free_pose &= ~known
         if knowns.locked:
             free_pose[:] = False
-        elif knowns.camera_from_world is not None:
-            free_pose &= ~torch.isfinite(knowns.camera_from_world).all(-1).all(-1).to(device)
-        else:
+        elif not known_poses:
             free_pose[met.argmax()] = False  # the origin
         free_focal = knowns.focal_px is None
         lenses = frame_count if knowns.per_frame_focal else 1
         self.count = int(free_pose.sum()) * 6 + pairs + (lenses if free_focal else 0)
-        self.scales_float = (
-            knowns.camera_from_world is None or int(torch.isfinite(knowns.camera_from_world).all(-1).all(-1).sum()) < 2
-        )
+        self.scales_float = known_poses < 2
 
         self.pose = torch.full((frame_count, 6), self.count, device=device)
         self.pose[free_pose] = torch.arange(int(free_pose.sum()) * 6, device=device).reshape(-1, 6)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from backend.__main__ import parser
+from backend.nets.manifest import models
 from backend.wire import ENGINES, ClipSettings, LensSettings, MonST3RSettings
 from blender_addon.scene.options import ImportOptions
 
@@ -142,9 +143,22 @@ def test_every_warning_is_on_the_page_and_every_one_there_is_given():
 
 def test_it_says_what_may_be_done_with_the_weights():
     info = ENGINES["monst3r"]
-    assert info.licence.replace("-", " ") in PAGE.replace("-", " ")
+    words = " ".join(PAGE.split())
+    assert info.licence.replace("-", " ") in words.replace("-", " ")
     assert not info.commercial_use
-    assert "not for commercial use" in PAGE
+    assert "not for commercial use" in words
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/monst3r.md", "docs/weights.md"])
+def test_the_commands_of_the_pages_are_commands(page):
+    blocks = re.findall(r"```\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    lines = re.findall(r"^\S*python -m backend ([^#\n]+)", "\n".join(blocks), re.MULTILINE)
+    assert lines
+    for line in lines:
+        words = re.sub(r"\[([^]]*)\]", r"\1", line).split()
+        options = parser(words).parse_args(words)  # exits where there is no such command or option
+        for name in getattr(options, "names", ()):
+            assert name in models()
 
 
 def test_what_the_page_names_is_there():

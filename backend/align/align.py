@@ -60,7 +60,7 @@ class Aligned:
     @property
     def placed(self) -> torch.Tensor:
         """(T,) bool: frames with a camera."""
-        return torch.isfinite(self.camera_from_world).all(-1).all(-1)
+        return self.state.placed
 
 
 def align(
@@ -136,26 +136,25 @@ def _place(
 ) -> tuple[Solved, torch.Tensor]:
     """Cameras from the point maps alone, and which pairs (E,) they rest on. Frames that do not fit are left out."""
     keep = torch.ones(len(sampled.edges), dtype=torch.bool, device=sampled.edges.device)
-    for _ in range(3):
+    while True:  # ends, since every round that is not the last has fewer pairs
         used = sampled.where(keep)
         first = with_knowns(start(used, frame_count), knowns)
-        linked = torch.isfinite(first.camera_from_world).all(-1).all(-1)
-        known = keep & linked[sampled.edges].all(-1)
-        if int(known.sum()) < int(keep.sum()):
-            keep = known
-            _check(linked, frame_count)
+        check_placed(first.placed, frame_count)
+        linked = keep & first.placed[sampled.edges].all(-1)
+        if int(linked.sum()) < int(keep.sum()):
+            keep = linked
             continue
         solved = solve(used, first, knowns, progress=progress)
         placed = placed_frames(used, solved.state)
-        _check(placed, frame_count)
+        check_placed(placed, frame_count)
         still = keep & placed[sampled.edges].all(-1)
         if int(still.sum()) == int(keep.sum()):
-            break
+            return solved, keep
         keep = still
-    return solved, keep
 
 
-def _check(placed: torch.Tensor, frame_count: int) -> None:
+def check_placed(placed: torch.Tensor, frame_count: int) -> None:
+    """Raise UserError when too few frames have a camera, of which `placed` (T,) bool tells."""
     count = int(placed.sum())
     if count < max(2, MIN_PLACED * frame_count):
         raise UserError(

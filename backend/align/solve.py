@@ -79,7 +79,7 @@ def solve(
 
 def with_knowns(state: State, knowns: Knowns) -> State:
     """The state with what is known put in; known poses also give the world's scale, where they travel."""
-    placed = torch.isfinite(state.camera_from_world).all(-1).all(-1)
+    placed = state.placed
     if knowns.focal_px is not None:
         state = replace(state, log_focal=knowns.focal_px.to(state.log_focal).log())
     elif not knowns.per_frame_focal:
@@ -145,7 +145,7 @@ def placed_frames(sampled: Sampled, state: State) -> torch.Tensor:
     good = good_pairs(sampled, state).cpu()
     edges = sampled.edges.cpu()
     frames = len(state.log_focal)
-    placed = torch.isfinite(state.camera_from_world).all(-1).all(-1).cpu()
+    placed = state.placed.cpu()
     others = edges[:, 0] != edges[:, 1]
     while bool(placed.any()):
         counts = placed[edges].all(-1) & others

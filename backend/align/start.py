@@ -28,6 +28,11 @@ class State:
     log_focal: torch.Tensor
     log_depth: torch.Tensor
 
+    @property
+    def placed(self) -> torch.Tensor:
+        """(T,) bool: frames with a camera."""
+        return torch.isfinite(self.camera_from_world).all(-1).all(-1)
+
 
 def similarities(
     source: torch.Tensor, target: torch.Tensor, weight: torch.Tensor, rounds: int = ROUNDS

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .align import Aligned, cameras_of
+from .align import Aligned, cameras_of, check_placed
 from .normal import Noise
 from .sampled import Sampled
-from .solve import solve
+from .solve import solve, with_knowns
 from .start import State
 from .unknowns import NOTHING_KNOWN, Knowns
 
@@ -112,16 +112,20 @@ class Joiner:
         self.parts.append((window, aligned.sampled, aligned.state, aligned.noise))
 
     def finish(self, progress: Callable[[float], None] = lambda fraction: None) -> Solution:
-        """The whole clip. Windows are chained by the frames that they share, then all cameras are solved at once."""
+        """The whole clip. Windows are chained by the frames that they share, then all cameras are solved at once.
+
+        Raises UserError when too few frames can be placed.
+        """
         if len(self.parts) == 1:
             _, _, state, noise = self.parts[0]
         else:
-            sampled, state = self._chained()
-            before = state.log_depth
-            solved = solve(sampled, state, self.knowns, progress=progress)
+            sampled, chained = self._chained()
+            check_placed(chained.placed, self.frame_count)
+            solved = solve(sampled, with_knowns(chained, self.knowns), self.knowns, progress=progress)
             state, noise = solved.state, solved.noise
             # The depth of a window's frames follows the scale that the whole clip gives them.
-            factor = torch.nan_to_num((state.log_depth - before).median(dim=1).values).exp().cpu().numpy()
+            change = (state.log_depth - chained.log_depth).median(dim=1).values
+            factor = torch.nan_to_num(change).exp().cpu().numpy()
             for n in range(self.frame_count):
                 self.depth[n] *= factor[n]
         cameras = cameras_of(state)
@@ -135,21 +139,28 @@ class Joiner:
         )
 
     def _chained(self) -> tuple[Sampled, State]:
-        """One problem over the whole clip and a state of it; the depth in hand is brought to its scale."""
+        """One problem over the whole clip and a state of it; the depth in hand is brought to its scale.
+
+        A window that shares no placed frame with those before it cannot be placed beside them, and is left out.
+        """
         first = self.parts[0][1]
         device = first.uv.device
         poses = torch.full((self.frame_count, 4, 4), torch.nan, dtype=torch.float64, device=device)
-        log_focal = torch.zeros(self.frame_count, dtype=torch.float64, device=device)
+        log_focal = torch.full((self.frame_count,), torch.nan, dtype=torch.float64, device=device)
         log_depth = torch.zeros(self.frame_count, len(first.uv), device=device)
         together, log_scale = None, []
         for k, (window, sampled, state, _) in enumerate(self.parts):
             frames = slice(window.begin, window.end)
             shift, turned = 0.0, state.camera_from_world
             if k:
+                if not bool((_placed(poses[frames]) & state.placed).any()):
+                    for array in (self.depth, self.confidence):
+                        array[window.own_begin : window.own_end] = 0
+                    continue
                 shift, turned = _bring(state, poses[frames], log_depth[frames])
             own = torch.arange(window.begin, window.end, device=device)
-            known = torch.isfinite(poses[frames]).all(-1).all(-1)
-            new = torch.isfinite(turned).all(-1).all(-1) & ((own >= window.own_begin) | ~known)
+            known = _placed(poses[frames])
+            new = _placed(turned) & ((own >= window.own_begin) | ~known)
             poses[own[new]], log_focal[own[new]] = turned[new], state.log_focal[new]
             log_depth[own[new]] = state.log_depth[new] + shift
             self.depth[window.own_begin : window.own_end] *= float(np.exp(shift))
@@ -161,15 +172,15 @@ class Joiner:
             mine = mine.where(fresh)
             log_scale.append((state.log_scale + shift)[fresh])
             together = mine if together is None else together.joined(mine)
-        placed = torch.isfinite(poses).all(-1).all(-1)
-        keep = placed[together.edges].all(-1)
+        keep = _placed(poses)[together.edges].all(-1)
+        log_focal = torch.where(log_focal.isnan(), log_focal.nanmedian(), log_focal)
         state = State(poses, torch.cat(log_scale)[keep], log_focal, log_depth)
         return together.where(keep), state
 
 
 def _bring(state: State, poses: torch.Tensor, log_depth: torch.Tensor) -> tuple[float, torch.Tensor]:
     """The log of the scale that brings a window's state to the frames known already, and its cameras there."""
-    shared = torch.isfinite(poses).all(-1).all(-1) & torch.isfinite(state.camera_from_world).all(-1).all(-1)
+    shared = _placed(poses) & state.placed
     shift = float((log_depth[shared] - state.log_depth[shared]).median())
     scaled = state.camera_from_world.clone()
     scaled[:, :3, 3] *= np.exp(shift)
@@ -180,3 +191,8 @@ def _bring(state: State, poses: torch.Tensor, log_depth: torch.Tensor) -> tuple[
     turn[:3, :3] = u @ torch.diag(torch.tensor([1.0, 1.0, float(torch.det(u @ vt))], dtype=u.dtype)).to(u) @ vt
     turn[:3, 3] = each[:, :3, 3].median(dim=0).values
     return shift, scaled @ torch.linalg.inv(turn)
+
+
+def _placed(poses: torch.Tensor) -> torch.Tensor:
+    """(T,) bool: which of (T, 4, 4) poses are known."""
+    return torch.isfinite(poses).all(-1).all(-1)

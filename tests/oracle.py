@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -30,7 +31,7 @@ FOCAL_ERROR = 0.002
 DEPTH_ERROR = 0.011
 #: Long side of the grid that such an engine works on.
 LONG_SIDE = 512
-TEXELS_PER_METRE = 120
+TEXELS_PER_METRE = 64
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,9 @@ def film_room(
         (2, 2.6, ((-box / 2, box / 2), (1.2 - 1.7 * box, 1.2)), True),
     ]
     painted = [_painted(limits, seed, contrast) for seed, (_, _, limits, _) in enumerate(walls)]
-    for i, camera in enumerate(cameras):
-        fine = rays(intrinsics[i] * 2, 2 * width, 2 * height) @ camera[:3, :3].T
+    for i, camera in enumerate(cameras.astype(np.float32)):
+        # Four rays a pixel; a ray is scaled so that its parameter is z-depth.
+        fine = rays(intrinsics[i] * 2, 2 * width, 2 * height).astype(np.float32) @ camera[:3, :3].T
         nearest = np.full(fine.shape[:2], np.inf, np.float32)
         colour = np.zeros((*fine.shape[:2], 3), np.uint8)
         moves = np.zeros(fine.shape[:2], bool)
@@ -98,24 +100,40 @@ def film_room(
             shift = 1.8 * i / max(frames - 1, 1) - 0.9 if mover else 0.0
             with np.errstate(divide="ignore", invalid="ignore"):
                 t = (where - camera[axis, 3]) / fine[..., axis]
-            a, b = (camera[k, 3] + fine[..., k] * t for k in range(3) if k != axis)
+            hit = np.flatnonzero((t > 0.05) & (t < nearest))
+            t, toward = t.ravel()[hit], fine.reshape(-1, 3)[hit]
+            a, b = (camera[k, 3] + toward[:, k] * t for k in range(3) if k != axis)
             a = a - shift
-            hit = (t > 0.05) & (t < nearest) & (a >= a0) & (a <= a1) & (b >= b0) & (b <= b1)
-            at = [((c - c0) * TEXELS_PER_METRE - 0.5).astype(np.float32) for c, c0 in ((b, b0), (a, a0))]
-            colour[hit] = cv2.remap(texture, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[hit]
-            nearest[hit], moves[hit] = t[hit], mover
+            inside = (a >= a0) & (a <= a1) & (b >= b0) & (b <= b1)
+            hit, t, a, b = hit[inside], t[inside], a[inside], b[inside]
+            if len(hit) == 0:
+                continue
+            rows, columns = ((c - c0) * TEXELS_PER_METRE - 0.5 for c, c0 in ((a, a0), (b, b0)))
+            colour.reshape(-1, 3)[hit] = _between(texture, columns, rows)
+            nearest.ravel()[hit], moves.ravel()[hit] = t, mover
         seen = cv2.resize(colour, size, interpolation=cv2.INTER_AREA)
         rgb[i] = np.clip(seen + rng.normal(0, noise, seen.shape), 0, 255).astype(np.uint8)
         depth[i], masks[i] = nearest[1::2, 1::2], moves[1::2, 1::2]
     return TrueClip(as_clip(rgb), depth, masks, cameras, intrinsics)
 
 
+@cache
 def _painted(limits, seed: int, contrast: float) -> np.ndarray:
     """The texture of a wall as a picture, rows along its first axis."""
     (a0, a1), (b0, b1) = limits
     a, b = (np.arange(c0, c1, 1 / TEXELS_PER_METRE) + 0.5 / TEXELS_PER_METRE for c0, c1 in ((a0, a1), (b0, b1)))
     colour = _texture(*np.meshgrid(a + 10, b + 10, indexing="ij"), seed + 1)
     return np.round(255 * (0.5 + contrast * (colour - 0.5))).astype(np.uint8)
+
+
+def _between(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(N, 3) values of a picture at (N,) pixel-centre coordinates, linear between pixels."""
+    side = 1 << 14  # OpenCV takes no row of more than 2^15
+    padding = -len(x) % side
+    x, y = (np.pad(c.astype(np.float32), (0, padding)).reshape(-1, side) for c in (x, y))
+    return cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(-1, 3)[
+        : x.size - padding
+    ]
 
 
 def wrong_path(world_from_camera: np.ndarray, rng: np.random.Generator, path_error: float, step_deg: float):

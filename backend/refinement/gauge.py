@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.transform import Rotation
 
-from ..geometry.rigid import Similarity, invert_poses
+from ..geometry.rigid import Similarity, invert_poses, mean_rotation, poses_from
 from ..geometry.trajectory import interpolate_poses
 from .cameras import Cameras
 from .sightings import Static
@@ -20,7 +20,9 @@ MIN_SHARED = 12
 #: Depth of a frame is multiplied by a factor of its own only when one is off by more than this somewhere.
 SCALE_OFF = 0.003
 #: Frames over which such factors are smoothed (median, then Gaussian).
-SMOOTH_FRAMES, SMOOTH_SIGMA = 5, 1.5
+SMOOTH_FRAMES, SMOOTH_SIGMA = 3, 1.0
+#: A frame that was not refined follows the mean of so many that were.
+CARRIED_BY = 5
 #: Fewest sightings with a depth that tell a frame's factor.
 MIN_DEPTHS = 30
 
@@ -72,16 +74,24 @@ def robust_mean(rotations: np.ndarray) -> np.ndarray:
 def carry(refined: Cameras, engine: Cameras, measured: np.ndarray) -> Cameras:
     """Refined cameras where `measured` (T,) is true, elsewhere the engine's, moved as their neighbours were.
 
-    What refinement did to the nearest measured frames before and after is interpolated between them, and held before
-    the first and after the last.
+    What refinement did on average to the measured frames nearest to a gap is interpolated across it, and held before
+    the first and after the last. (On one frame alone it would bring that frame's own error along.)
     """
-    changes = np.where(
-        measured[:, None, None], refined.world_from_camera @ invert_poses(engine.world_from_camera), np.nan
-    )
-    changes, _ = interpolate_poses(changes)
-    first, last = np.flatnonzero(measured)[[0, -1]]
-    changes[:first], changes[last + 1 :] = changes[first], changes[last]
-    poses = np.where(measured[:, None, None], refined.world_from_camera, changes @ engine.world_from_camera)
+    frames = np.flatnonzero(measured)
+    changes = refined.world_from_camera @ invert_poses(engine.world_from_camera)
+    beside = measured & ~(np.append(measured[1:], True) & np.insert(measured[:-1], 0, True))
+    mean = np.full_like(changes, np.nan)
+    for t in np.flatnonzero(beside):
+        near = frames[np.argsort(np.abs(frames - t), kind="stable")[:CARRIED_BY]]
+        moved = changes[near] @ engine.world_from_camera[t]
+        middle = poses_from(mean_rotation(moved[:, :3, :3]), moved[:, :3, 3].mean(axis=0))
+        mean[t] = middle @ invert_poses(engine.world_from_camera[t])
+    if not beside.any():
+        return refined
+    mean, _ = interpolate_poses(mean)
+    first, last = np.flatnonzero(beside)[[0, -1]]
+    mean[:first], mean[last + 1 :] = mean[first], mean[last]
+    poses = np.where(measured[:, None, None], refined.world_from_camera, mean @ engine.world_from_camera)
     return replace(refined, world_from_camera=poses)
 
 

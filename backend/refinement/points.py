@@ -9,7 +9,7 @@ from .sightings import Static
 
 #: What the engine's depth of a point counts as: one observation with this relative error. Where the engine knows
 #: nothing, the median depth stands in, and says next to nothing.
-DEPTH_ERROR, NO_DEPTH_ERROR = 0.1, 10.0
+DEPTH_ERROR, NO_DEPTH_ERROR = 0.1, 100.0
 #: Most rounds of Gauss-Newton, which end when half the points move by less than this fraction of the depth.
 ROUNDS, SETTLED = 12, 1e-5
 
@@ -94,4 +94,5 @@ def typical_error(errors_px: np.ndarray) -> float:
 
     The length of a vector with normal errors in x and y has its median at 1.55 times its lower quartile.
     """
-    return 1.55 * float(np.quantile(errors_px, 0.25))
+    quarter = len(errors_px) // 4
+    return 1.55 * float(np.partition(errors_px, quarter)[quarter])

@@ -92,12 +92,14 @@ def solve_turning(
 ) -> Solved | None:
     """Rotations of a camera that stands still, at the median of the engine's places; None when it diverges.
 
-    It needs no `start`.
+    Frames that tracks do not join to most of the others are left out. It needs no `start`.
     """
     frame_count = len(engine.focal_px)
     static = well_seen(static, frame_count, least)
     if len(static.seen) == 0:
         return None
+    group = groups(static, frame_count, least // 2)
+    static = static.where((group == np.bincount(group[group >= 0]).argmax())[static.seen.frame])
     reference = float(np.median(engine.focal_px[engine.known]))
     side = 2.0 * np.abs(static.seen.xy - engine.centre_px[static.seen.frame]).max()
     xy = engine.rays(static.seen)[:, :2] * reference + side / 2

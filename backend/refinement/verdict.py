@@ -2,8 +2,7 @@
 
 Two tests, by the halves of the tracks, each solved by itself from the same start. One half's cameras must explain the
 other half's sightings better than the engine's cameras do. And the halves must agree with each other better than the
-result agrees with the engine: if each half errs by e, the two differ by about 1.4 e and the whole errs by 0.7 e, so a
-difference between the halves that exceeds the distance to the engine tells that refinement is the less certain.
+result agrees with the engine, or else refinement is the less certain of the two (see `certain`).
 """
 
 from __future__ import annotations
@@ -88,7 +87,7 @@ def judge(
         )
         if after[frames[frame]].mean() > LOWER * before[frames[frame]].mean():
             reason = "it explains held-out points no better"
-        elif spread_turn > turned or spread > away:
+        elif not certain(spread, away, spread_turn, turned):
             reason = "two halves of the tracked points do not agree on the camera"
         elif turned > limit:
             reason = "the tracked points tell of quite another camera, as something large that moves would"
@@ -102,6 +101,19 @@ def judge(
         focal_change=focal_difference(whole.cameras, engine, firm),
         reason="" if better.any() else reason,
     )
+
+
+def certain(spread: float, away: float, spread_turn: float, turned: float) -> bool:
+    """Whether differences between the halves, of path and turn, leave the whole better than the engine's.
+
+    With errors s of the whole and e of the engine, the halves differ by 2 s and the whole from the engine by
+    sqrt(s^2 + e^2): s < e means that the first is below sqrt(2) of the second. Path and turn must each be, and their
+    squares on average at half of that.
+    """
+    if not (math.isfinite(spread) and math.isfinite(away)):
+        return False
+    path, turn = (math.inf if b == 0 < a else (a / b if b else 0.0) for a, b in ((spread, away), (spread_turn, turned)))
+    return max(path, turn) < math.sqrt(2) and path**2 + turn**2 < 2
 
 
 def apart(a: Cameras, b: Cameras, frames: np.ndarray, still: bool) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from backend.clip import Clip
 from backend.engines import REGISTRY, Engine, load_engine
 from backend.engines.monst3r import MonST3REngine
 from backend.geometry.trajectory import absolute_trajectory_error
+from backend.known_cameras import KnownCameras
 from backend.run import Run
 from backend.wire import (
     CONFIDENCE_MEASURED,
@@ -30,7 +31,7 @@ from backend.wire import (
     write_capture,
 )
 from tests.pair_oracle import EXACT, Errors, FlowOracle, PairOracle
-from tests.worlds import World, as_capture, film, hand_held, sliding_box
+from tests.worlds import World, as_capture, film, hand_held, look, sliding_box
 
 WIDTH, HEIGHT, FRAMES = 320, 192, 12
 FOCAL_PX = 0.9 * WIDTH
@@ -93,7 +94,8 @@ class MonST3RWithOracle(MonST3REngine):
 class Case:
     """How an engine is run here, and how far it may be off.
 
-    `sure` is the confidence from which its depth counts as known; `parallax` says that it needs parallax for that.
+    `sure` is the confidence from which its depth counts as known; `parallax` says that it needs parallax for that, and
+    `takes_poses` that it works with cameras that the user knows.
     """
 
     settings: JobSettings
@@ -101,6 +103,7 @@ class Case:
     depth_error: float
     mask_iou: float
     parallax: bool
+    takes_poses: bool
 
     def engine(self, scene: Scene) -> Engine:
         return MonST3RWithOracle(scene) if self.settings.engine == "monst3r" else load_engine(self.settings.engine)
@@ -119,9 +122,21 @@ def job(engine: str, long_side: int = 512, **options: Any) -> JobSettings:
 
 
 CASES = {
-    "classical": Case(job("classical"), CONFIDENCE_MEASURED - 1e-3, depth_error=0.02, mask_iou=0.5, parallax=True),
+    "classical": Case(
+        job("classical"),
+        sure=CONFIDENCE_MEASURED - 1e-3,
+        depth_error=0.02,
+        mask_iou=0.5,
+        parallax=True,
+        takes_poses=False,
+    ),
     "monst3r": Case(
-        job("monst3r", long_side=WIDTH // SEEN, neighbours=3), 1.5, depth_error=0.02, mask_iou=0.9, parallax=False
+        job("monst3r", long_side=WIDTH // SEEN, neighbours=3),
+        sure=1.5,
+        depth_error=0.02,
+        mask_iou=0.9,
+        parallax=False,
+        takes_poses=True,
     ),
 }
 each_engine = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -239,6 +254,37 @@ def test_known_masks_are_kept(case, moving, tmp_path):
     masks[:, 20:60, 20:80] = True
     capture = case.reconstruct(part, Run(work_dir=tmp_path), known_masks=masks)
     assert np.asarray(capture.plate_masks)[:, 25:55, 25:75].mean() > 0.99
+
+
+@each_engine
+def test_known_poses_are_kept_or_refused(case, moving, tmp_path):
+    """Given cameras come back as they are, and the rest is in their world and at their scale; or the engine says no."""
+    part = moving.first(6)
+    true = case.grid(part)
+    poses = true.world_from_camera.copy()
+    poses[3] = np.nan
+    known = KnownCameras(world_from_camera=poses)
+    if not case.takes_poses:
+        with pytest.raises(UserError, match="camera"):
+            case.reconstruct(part, Run(work_dir=tmp_path), known_cameras=known)
+        return
+    capture = case.reconstruct(part, Run(work_dir=tmp_path), known_cameras=known)
+    given = np.isfinite(poses[:, 0, 0])
+    np.testing.assert_allclose(capture.world_from_camera[given], poses[given], atol=1e-9)
+    step = np.linalg.norm(true.world_from_camera[4, :3, 3] - true.world_from_camera[3, :3, 3])
+    missed = np.linalg.norm(capture.world_from_camera[3, :3, 3] - true.world_from_camera[3, :3, 3])
+    assert missed < 0.2 * step
+    known_depth = (np.asarray(capture.confidence, np.float32) >= case.sure) & ~true.dynamic
+    assert np.abs(np.asarray(capture.depth) / true.depth - 1)[known_depth].mean() < 2 * case.depth_error
+
+
+@pytest.mark.parametrize("case", [c for c in CASES.values() if c.takes_poses], ids=lambda c: c.settings.engine)
+def test_known_poses_of_a_camera_that_stands_still_are_kept(case, tmp_path):
+    """What the picture shows, that nothing moves, is no reason to drop where the user says that the camera is."""
+    part = scene("locked").first(5)
+    known = KnownCameras(world_from_camera=np.tile(look(0.3, 0.1, 0, (1, 2, 3)), (5, 1, 1)))
+    capture = case.reconstruct(part, Run(work_dir=tmp_path), known_cameras=known)
+    np.testing.assert_allclose(capture.world_from_camera, known.world_from_camera, atol=1e-9)
 
 
 @pytest.mark.slow

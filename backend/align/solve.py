@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ..geometry.rigid import Similarity
-from ..geometry.trajectory import align_trajectories
+from ..geometry.rigid import Similarity, mean_rotation
+from ..geometry.trajectory import has_pose
 from .normal import Noise, cost_of, evaluate, normal_equations, scales
 from .sampled import Sampled
 from .start import State
@@ -107,16 +107,21 @@ def with_knowns(state: State, knowns: Knowns) -> State:
 
 
 def _into_known_world(camera_from_world: torch.Tensor, known_camera_from_world: torch.Tensor) -> Similarity:
-    """What brings the solved cameras to the known ones; of scale 1 where these stand still."""
+    """What brings the solved cameras to the known ones; of scale 1 where these stand still.
+
+    The turn is from the orientations, since the centres of a path that is nearly straight leave one open.
+    """
     ours, theirs = (np.linalg.inv(a.cpu().numpy()) for a in (camera_from_world, known_camera_from_world))
-    try:
-        return align_trajectories(ours, theirs, with_scale=True)
-    except ValueError:
-        both = np.flatnonzero(np.isfinite(ours).all((1, 2)) & np.isfinite(theirs).all((1, 2)))
-        if not len(both):
-            return Similarity(1.0, np.eye(3), np.zeros(3))
-        first = theirs[both[0]] @ np.linalg.inv(ours[both[0]])
-        return Similarity(1.0, first[:3, :3], first[:3, 3])
+    both = has_pose(ours) & has_pose(theirs)
+    if not both.any():
+        return Similarity(1.0, np.eye(3), np.zeros(3))
+    ours, theirs = ours[both], theirs[both]
+    turn = mean_rotation(theirs[:, :3, :3] @ np.swapaxes(ours[:, :3, :3], 1, 2))
+    from_mean, to_mean = ours[:, :3, 3].mean(0), theirs[:, :3, 3].mean(0)
+    a, b = (ours[:, :3, 3] - from_mean) @ turn.T, theirs[:, :3, 3] - to_mean
+    extent, along = float((a * a).sum()), float((a * b).sum())
+    scale = along / extent if extent > 0 and along > 1e-12 * extent else 1.0
+    return Similarity(scale, turn, to_mean - scale * turn @ from_mean)
 
 
 def good_pairs(sampled: Sampled, state: State) -> torch.Tensor:

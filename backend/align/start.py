@@ -15,6 +15,8 @@ from .sampled import Sampled
 ROUNDS = 6
 #: Share of a cloud's extent that a point may miss by, at half its weight.
 LOOSE = 0.03
+#: How far in log depth a pair may be from the others of its first frame, at half its confidence.
+ALIKE = 0.1
 
 
 @dataclass(frozen=True)
@@ -138,13 +140,23 @@ def start(sampled: Sampled, frame_count: int) -> State:
 
 
 def _own_view(sampled: Sampled, frame_count: int) -> np.ndarray:
-    """(T,) the pair of greatest confidence in which each frame comes first; -1 where there is none."""
+    """(T,) the pair that tells each frame's own view best, of those in which it comes first; -1 where there is none.
+
+    That of the greatest confidence, as far as its depth agrees with the median of the frame's other pairs.
+    """
     first = sampled.edges[:, 0].cpu().numpy()
-    score = sampled.weight_i.mean(-1).cpu().numpy()
+    sure = sampled.weight_i.mean(-1)
+    z = sampled.points_i[..., 2]
+    shape = torch.where((z > 1e-9) & (sampled.weight_i > 0), z, torch.nan).log()
+    shape = shape - shape.nanmedian(dim=-1, keepdim=True).values
     best = np.full(frame_count, -1)
-    for e in np.argsort(score, kind="stable"):
-        if score[e] > 0:
-            best[first[e]] = e
+    for n in range(frame_count):
+        mine = np.flatnonzero((first == n) & (sure > 0).cpu().numpy())
+        if not len(mine):
+            continue
+        at = torch.as_tensor(mine, device=shape.device)
+        off = (shape[at] - shape[at].nanmedian(dim=0).values).abs().nan_to_num(torch.inf).median(dim=-1).values
+        best[n] = mine[int((sure[at] / (1 + (off / ALIKE) ** 2)).argmax())]
     return best
 
 

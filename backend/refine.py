@@ -41,6 +41,8 @@ ZOOM = 0.01
 #: A lens is freed only when held-out errors fall to this share, which 4 % of focal length does on a good clip. Less is
 #: not believed: where tracks are noisy, a lens wrong by 8 % explained them better by half a percent.
 LENS_LOWER = 0.985
+#: And only when its change is so many times what the halves of the tracks differ by.
+LENS_SPREAD = 4
 #: A turn on the spot is taken for one when its errors are within this factor, and these pixels, of a moving camera's.
 NO_PARALLAX, NO_PARALLAX_PX = 1.1, 0.03
 
@@ -54,7 +56,8 @@ def refine_camera(
     with square plate pixels; the principal point stays), `depth` by one factor a frame where frames' scales disagree
     with the points, `frames`, `tracks` and `shot`. Frames with too few tracks are moved as their neighbours were, and
     are marked as of low confidence. When it does not hold the cameras stay as they are, errors and tracks are
-    measured with them, and a warning says why. Frames without a camera stay without.
+    measured with them, and a warning says why. Frames without a camera stay without. The stages are those of `PLAN`;
+    it is not called within another stage.
     """
     with run.stage(PLAN[0][0]):
         static = still_sightings(capture, clip, tracks_per_frame, run)
@@ -111,12 +114,17 @@ def motion_of(capture: Capture, engine: Cameras, static: Static) -> str:
     seen = shots.classify(static.seen, capture.frame_count, max(capture.clip.plate_size))
     if seen is None:
         return "unknown"
-    depth = static.depth[static.depth > 0]
-    if path_length(engine.world_from_camera) <= STILL * (float(np.median(depth)) if len(depth) else 1.0):
+    if stands(engine, static):
         poses = engine.world_from_camera[engine.known]
         turned = np.abs(poses[:, :3, :3] - poses[0, :3, :3]).max() > STILL
         return "rotation" if turned and seen.kind != "locked" else "locked"
     return seen.kind
+
+
+def stands(engine: Cameras, static: Static) -> bool:
+    """Whether the engine's camera does not travel."""
+    depth = static.depth[static.depth > 0]
+    return path_length(engine.world_from_camera) <= STILL * (float(np.median(depth)) if len(depth) else 1.0)
 
 
 def lenses(engine: Cameras, focal_free: bool) -> tuple[str, ...]:
@@ -132,20 +140,20 @@ def best_camera(
 ) -> tuple[str, Solved, Verdict] | str:
     """The kind of camera, its solution, and the verdict on it, with the lens that held-out points are for.
 
-    A lens is freed where that lowers held-out errors, and where the halves of the tracks agree on it better than the
-    result agrees with the engine. A string says why there is nothing better than what the engine has.
+    A lens is freed where that lowers held-out errors, and where the halves of the tracks agree on it far better than
+    the result agrees with the engine. A string says why there is nothing better than what the engine has.
     """
     rng = np.random.default_rng(run.seed)
     first = rng.random(static.track_count) < 0.5
     halves = tuple(static.where(half[static.seen.track]) for half in (first, ~first))
     if kind == "rotation":
         turning = solve_turning(static, engine, allowed[0], run)
-        moving = None if _stands(engine) else solve_moving(static, engine, allowed[0], run)
+        moving = None if stands(engine, static) else solve_moving(static, engine, allowed[0], run)
         kind = "rotation" if turning is not None and _no_parallax(static, turning, moving) else "moving"
         if kind == "moving" and moving is None:
             return "the tracked points fit no turn on the spot"
     solve = solve_turning if kind == "rotation" else solve_moving
-    best, reason = None, FEW
+    best, reason, least_px = None, FEW, np.inf
     subsets, starts = (static, *halves), [None] * 3
     for lens in allowed[:2] if kind == "rotation" else allowed:
         run.check()
@@ -158,16 +166,15 @@ def best_camera(
         whole, parts, starts = found[0], tuple(found[1:]), found
         verdict = judge(halves, parts, whole, engine, kind == "rotation")
         log.info("Lens %s: %s", lens, verdict)
-        reason = verdict.reason
-        if not verdict.better.any() or (lens != "fixed" and verdict.focal_spread > verdict.focal_change):
+        reason = verdict.reason or reason
+        if lens != "fixed" and not (
+            LENS_SPREAD * verdict.focal_spread < verdict.focal_change and verdict.after_px < LENS_LOWER * least_px
+        ):
             continue
-        if best is None or verdict.after_px < LENS_LOWER * best[2].after_px:
+        least_px = min(least_px, verdict.after_px)
+        if verdict.better.any():
             best = kind, whole, verdict
     return best or reason
-
-
-def _stands(engine: Cameras) -> bool:
-    return path_length(engine.world_from_camera) == 0
 
 
 def _no_parallax(static: Static, turning: Solved, moving: Solved | None) -> bool:
@@ -198,6 +205,9 @@ def measured(
         used = without_outliers(static, errors, OUTLIER_TIMES[-1], capture.frame_count, 1)
     if len(static.seen) and len(used.seen):
         points, errors = measure(used, cameras)
+        if not np.isfinite(errors).all():  # a point that lost a sighting may come to lie behind another's camera
+            used = used.where(np.isfinite(errors))
+            points, errors = measure(used, cameras)
         mean, count = mean_by_frame(errors, used.seen.frame, capture.frame_count), used.per_frame(capture.frame_count)
         limit = SUSPICIOUS_ERROR * max(capture.clip.plate_size)
         better = np.zeros(capture.frame_count, bool) if verdict is None else verdict.better
@@ -207,7 +217,7 @@ def measured(
         )
         tracks = _tracks(used, points, errors, clip)
         details |= {
-            "mean_reprojection_error_px": float(errors.mean()),
+            "mean_reprojection_error_px": float(errors[np.isfinite(errors)].mean()),
             "horizontal_fov_deg": _fov_deg(capture, cameras),
             "tracks": len(points),
         }

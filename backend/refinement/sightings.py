@@ -54,7 +54,8 @@ def still_sightings(capture: Capture, clip: Clip, per_frame: int, run: Run) -> S
     reach = WINDOW / 2 / np.array([clip.store_map.sx, clip.store_map.sy])  # plate pixels that the tracker looks at
     masked = _masked(capture, found, reach)
     share = np.bincount(found.track, masked) / np.maximum(np.bincount(found.track), 1)
-    keep = ~masked & (share[found.track] < MOVER_SHARE) & capture.has_camera[found.frame]
+    known = capture.has_camera & np.isfinite(capture.intrinsics).all(axis=1)
+    keep = ~masked & (share[found.track] < MOVER_SHARE) & known[found.frame]
     return Static(found, _engine_depth(capture, found)).where(keep)
 
 

@@ -26,7 +26,7 @@ from tests.oracle import demo_clip, film_room, oracle_capture, travelling
 from tests.worlds import hand_held
 
 DEMO = Path(__file__).resolve().parents[2] / "benchmarks" / "demo_clip"
-SIZE, FOCAL_PX, FRAMES = (320, 180), 280.0, 10
+SIZE, FOCAL_PX, FRAMES = (320, 180), 280.0, 8
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,8 @@ def room():
 @pytest.fixture(scope="module")
 def refined_room(room):
     capture = oracle_capture(room)
+    for array in (capture.world_from_camera, capture.intrinsics, capture.depth, capture.dynamic):
+        array.flags.writeable = False  # nothing of the engine's capture may be written over
     return capture, refine(capture, room.clip)
 
 
@@ -71,6 +73,7 @@ def test_errors_are_more_than_halved(room, refined_room):
     assert_halved(*refined_room, room)
 
 
+@pytest.mark.slow
 def test_a_portrait_zoom_keeps_its_course_and_is_refined():
     focal = 340.0 * np.linspace(1, 1.2, 14)
     true = film_room(travelling(14, (0.8, -0.3, 0.4), (-0.1, 0.02, 0.02), seed=1), (216, 384), focal)
@@ -150,14 +153,6 @@ def test_depth_is_rescaled_where_frames_disagree_on_their_scale(room):
     assert np.ptp(np.log(left)) < 0.4 * np.ptp(np.log(wrong))
 
 
-def test_nothing_of_the_engines_capture_is_written_over(room):
-    capture = oracle_capture(room)
-    before = [np.array(a) for a in (capture.world_from_camera, capture.intrinsics, capture.depth)]
-    refine(capture, room.clip)
-    for a, b in zip(before, (capture.world_from_camera, capture.intrinsics, capture.depth)):
-        np.testing.assert_array_equal(a, b)
-
-
 # --- never worse ---
 
 
@@ -178,6 +173,7 @@ def test_a_mover_that_fills_the_picture_and_is_not_masked_does_not_take_the_came
     assert error(refined, true).rotation_deg_rmse <= error(capture, true).rotation_deg_rmse
 
 
+@pytest.mark.slow
 def test_a_perfect_camera_stays_nearly_perfect(room):
     capture = oracle_capture(room, path_error=0.0, step_deg=0.0, focal_error=0.0)
     refined = refine(capture, room.clip)
@@ -187,14 +183,14 @@ def test_a_perfect_camera_stays_nearly_perfect(room):
 
 def test_blurred_frames_go_along_with_their_neighbours_and_say_so(room):
     frames = np.array(room.clip.frames)
-    for t in (5, 6):
+    for t in (3, 4):
         frames[t] = cv2.GaussianBlur(frames[t], (0, 0), 12)
     capture = oracle_capture(room)
     refined = refine(capture, replace(room.clip, frames=frames))
     told = np.array([f.low_confidence for f in refined.frames])
-    assert told[[5, 6]].all()
+    assert told[[3, 4]].all()
     assert "follow their neighbours" in refined.shot.warnings[-1]
-    assert not told[[0, 1, 2, 8, 9]].any()
+    assert not told[[0, 1, 6, 7]].any()
     assert refined.has_camera.all()
     assert error(refined, room).ate_relative < error(capture, room).ate_relative
 
@@ -216,7 +212,7 @@ def test_a_frame_without_a_camera_stays_without(room):
 
 
 def test_a_turn_on_the_spot_gets_no_path():
-    true = film_room(hand_held(FRAMES, "rotation"), SIZE, FOCAL_PX)
+    true = film_room(hand_held(6, "rotation"), SIZE, FOCAL_PX)
     capture = oracle_capture(true)
     assert path_length(capture.world_from_camera) > 0
     refined = refine(capture, true.clip)
@@ -290,8 +286,8 @@ def test_adjustment_goes_home_to_the_engines_world():
 
 def test_frames_that_no_track_joins_are_groups_of_their_own():
     static, _, _ = exact()
-    parted = replace(static.seen, track=static.seen.track + static.track_count * (static.seen.frame >= 7))
-    np.testing.assert_array_equal(groups(replace(static, seen=parted), FRAMES), [0] * 7 + [1] * 3)
+    parted = replace(static.seen, track=static.seen.track + static.track_count * (static.seen.frame >= 5))
+    np.testing.assert_array_equal(groups(replace(static, seen=parted), FRAMES), [0] * 5 + [1] * 3)
 
 
 def test_frames_left_out_are_carried_by_what_moved_their_neighbours():
@@ -299,7 +295,7 @@ def test_frames_left_out_are_carried_by_what_moved_their_neighbours():
     move = Similarity(1.0, Rotation.from_rotvec([0.0, 0.02, 0.01]).as_matrix(), np.array([0.1, 0.0, -0.05]))
     moved = engine.moved(move)
     measured = np.ones(FRAMES, bool)
-    measured[[0, 4, 5, 9]] = False
+    measured[[0, 4, 5, 7]] = False
     poses = np.where(measured[:, None, None], moved.world_from_camera, np.nan)
     carried = carry(replace(moved, world_from_camera=poses), engine, measured)
     np.testing.assert_allclose(carried.world_from_camera, moved.world_from_camera, atol=1e-9)

@@ -37,8 +37,8 @@ def read_known_cameras(clip: ClipInfo, poses: Path | None, intrinsics: Path | No
 def read_poses(path: Path, clip: ClipInfo) -> np.ndarray:
     """(T, 4, 4) world_from_camera of a TUM file: timestamp tx ty tz qx qy qz qw, camera to world.
 
-    Timestamps are seconds of the clip; a row belongs to the nearest frame, if that is near. Frames without a row are
-    NaN. Raises UserError when the file is not that, or no row is near a frame.
+    Timestamps are seconds of the clip; a row belongs to the nearest frame, if that is near, and of several the nearest
+    counts. Frames without a row are NaN. Raises UserError when the file is not that, or no row is near a frame.
     """
     rows = _numbers(path)
     if rows.shape[1] != 8:
@@ -51,6 +51,8 @@ def read_poses(path: Path, clip: ClipInfo) -> np.ndarray:
         raise UserError(f"{path.name} holds rotations that are not unit quaternions", "give a TUM file, qw last")
     times = np.array(clip.timestamps)
     step = float(np.median(np.diff(times)))
+    distance = np.abs(rows[:, :1] - times).min(axis=1)
+    rows = rows[np.argsort(-distance, kind="stable")]  # of several at one frame, the nearest is last
     frame = np.abs(rows[:, :1] - times).argmin(axis=1)
     near = np.abs(rows[:, 0] - times[frame]) < NEAR * step
     if not near.any():

@@ -28,12 +28,10 @@ from ..monst3r.pictures import Pictures, key_frames, pictures_of
 from ..monst3r.preview import preview, preview_pairs
 from ..monst3r.report import to_capture
 from ..nets.weights import find_installed
+from ..refine import PLAN as REFINEMENT_PLAN
 from ..refine import refine_camera
 from ..run import Run
 from ..wire import Capture, JobSettings, MonST3RSettings, UserError
-
-#: The long side of the square network's pictures.
-SQUARE = 224
 
 
 class MonST3REngine:
@@ -47,7 +45,7 @@ class MonST3REngine:
         ("Aligning", 0.18),
         ("Filling in", 0.02),
         ("Masking movers", 0.07),
-        ("Refining the camera", 0.10),
+        *((name, 0.10 * share) for name, share in REFINEMENT_PLAN),
     )
 
     def pair_source(
@@ -65,7 +63,7 @@ class MonST3REngine:
         options: MonST3RSettings = settings.engine_settings
         device = choose_device(run)
         with run.stage("Preparing pictures"):
-            pictures = pictures_of(clip, SQUARE if options.model == "dust3r_224" else settings.clip.long_side, run)
+            pictures = pictures_of(clip, settings.clip.long_side, run, square=options.model == "dust3r_224")
             given = given_cameras(clip, settings, pictures)
         times = np.array(clip.info.timestamps)
         if options.mode == "preview":
@@ -74,14 +72,13 @@ class MonST3REngine:
         keys = key_frames(clip.info.timestamps, options)
         graph = f"{options.scene_graph}-{options.neighbours}" + ("" if options.cyclic else "-noncyclic")
         graph = options.scene_graph if options.scene_graph in ("complete", "oneref") else graph
-        pairs = make_pairs(graph, len(keys), symmetrize=True)
-        if options.scene_graph == "oneref":  # a camera needs pairs in which its frame comes first
-            pairs = [(i, j) for a, b in pairs if a != b for i, j in ((a, b), (b, a))]
+        # Both ways, whatever the original does: a camera needs pairs in which its frame comes first.
+        pairs = sorted({pair for i, j in make_pairs(graph, len(keys)) if i != j for pair in ((i, j), (j, i))})
         with run.stage("Loading the network"):
+            network, stamps = self.pair_source(pictures.rgb, options, device, run, len(pairs))
             flow, flow_stamps = self.flow_source(pictures.rgb, options, run)
             if options.refine_masks != "none":
                 flow_stamps += (find_installed(options.refine_masks).stamp(),)
-            network, stamps = self.pair_source(pictures.rgb, options, device, run, len(pairs))
         windows = windows_of(pairs, len(keys), options.window_frames)
         movers = None if clip.known_masks is None else pictures.to_grid(clip.known_masks)
         joined, locked = self._solve(windows, keys, network, flow, given, movers, pictures, options, device, run)
@@ -96,6 +93,7 @@ class MonST3REngine:
             confidence=solution.confidence,
             scores=solution.scores,
             interpolated=np.zeros(len(keys), bool),
+            wanted=np.ones(len(keys), bool),
         )
         with run.stage("Filling in"):
             solved = fill_between(solved, keys, times, flow, run)
@@ -103,8 +101,7 @@ class MonST3REngine:
             masks, plates = plate_movers(solved.scores, movers, clip, pictures, options, flow is not None, run)
         capture = to_capture(clip, settings, pictures, solved, masks, plates, given, stamps + flow_stamps, locked, run)
         if options.refine_camera and given.world_from_camera is None:
-            with run.stage("Refining the camera"):
-                capture = refine_camera(capture, clip, run, focal_free=given.focal_px is None)
+            capture = refine_camera(capture, clip, run, focal_free=given.focal_px is None)
         return replace(capture, timings=tuple(run.timings))
 
     def _solve(
@@ -135,8 +132,9 @@ class MonST3REngine:
                 if flow is not None:
                     motion = replace(flow.predict(new), edges=window.new_edges)
                     flows = motion if not window.kept else flows.rows(window.kept_rows).joined(motion)
-            if options.camera == "auto" and flows is not None and window is windows[0]:
-                knowns = replace(knowns, locked=len(windows) == 1 and looks_locked(flows))
+            may_stand = options.camera == "auto" and len(windows) == 1 and given.world_from_camera is None
+            if may_stand and flows is not None:
+                knowns = replace(knowns, locked=looks_locked(flows))
             with run.stage("Aligning", 0.9 * part):
                 frames = slice(window.begin, window.end)
                 aligned = align(

@@ -19,7 +19,8 @@ CARRIED = 0.5
 @dataclass(frozen=True)
 class Solved:
     """Frames with what is known of them: `world_from_camera` (T, 4, 4), NaN where there is no camera, `focal_px` (T,),
-    `depth`, `confidence`, `scores` (T, H, W), and `interpolated` (T,) bool, whose camera was taken from neighbours."""
+    `depth`, `confidence`, `scores` (T, H, W); `interpolated` (T,) bool, whose camera was taken from neighbours, and
+    `wanted` (T,) bool, which ones were to be solved."""
 
     world_from_camera: np.ndarray
     focal_px: np.ndarray
@@ -27,6 +28,7 @@ class Solved:
     confidence: np.ndarray
     scores: np.ndarray
     interpolated: np.ndarray
+    wanted: np.ndarray
 
 
 def fill_between(solved: Solved, keys: np.ndarray, times: np.ndarray, flow: FlowSource | None, run: Run) -> Solved:
@@ -68,4 +70,4 @@ def fill_between(solved: Solved, keys: np.ndarray, times: np.ndarray, flow: Flow
         depth[n] = np.where(good, own_z, 0)
         confidence[n] = np.where(good, 1 + CARRIED * (sure - 1), 0)
         scores[n] = np.where(valid, score, scores[n])
-    return Solved(poses, focal, depth, confidence, scores, interpolated)
+    return Solved(poses, focal, depth, confidence, scores, interpolated, np.isin(np.arange(count), keys))

@@ -15,6 +15,7 @@ from .pictures import Pictures
 
 #: Median flow in pixels at 512 across below which nothing but noise moves a picture.
 STILL_PX = 0.4
+TILES = 4
 #: How far fx and fy may be apart: the network's pixels are square.
 SQUARE_PIXELS = 0.02
 
@@ -36,6 +37,8 @@ class Given:
     def knowns(self, keys: np.ndarray, options: MonST3RSettings) -> Knowns:
         """What the solver is told of the key frames (K,)."""
         poses = None
+        if self.world_from_camera is not None and options.camera == "locked":
+            raise UserError("Camera poses are given for a camera that is said not to move", "leave out one of the two")
         if self.world_from_camera is not None:
             poses = torch.from_numpy(np.linalg.inv(self.world_from_camera[keys]))
         return Knowns(
@@ -77,8 +80,16 @@ def known_part(knowns: Knowns, frames: slice) -> Knowns:
 
 
 def looks_locked(flows: PairFlows) -> bool:
-    """Whether half of the picture stays where it is in all pairs: a locked-off camera, or one that hardly moves."""
-    width = flows.flow.shape[3]
-    step = max(1, width // 64)
-    part = flows.flow[:, :, ::step, ::step].float().norm(dim=1).flatten(1)
-    return bool((part.median(dim=1).values < STILL_PX * width / 512).all())
+    """Whether most of the picture stays where it is in all pairs: a locked-off camera, or one that hardly moves.
+
+    By the median flow of each tile, in which noise goes, and the median of those, in which movers do.
+    """
+    height, width = flows.flow.shape[2:]
+    step, rows, columns = max(1, width // 256), height // TILES, width // TILES
+    for flow in flows.flow.split(64):
+        cut = flow[:, :, : rows * TILES, : columns * TILES].float()
+        tiles = cut.unflatten(3, (TILES, columns)).unflatten(2, (TILES, rows))[:, :, :, ::step, :, ::step]
+        middle = tiles.movedim(4, 3).flatten(4).median(dim=-1).values.norm(dim=1).flatten(1)
+        if not bool((middle.median(dim=1).values < STILL_PX * width / 512).all()):
+            return False
+    return True

@@ -12,7 +12,7 @@ from ..clip import Clip
 from ..footage.store import resize
 from ..run import Run
 from ..wire import MonST3RSettings, PlateMap, UserError
-from .preprocess import Grid, grid_for, prepare
+from .preprocess import SQUARE_SIZE, Grid, grid_for, on_grid
 
 #: A clip none of whose pixels is brighter than this is black; one that changes by less is frozen.
 BLACK, FROZEN = 12, 2
@@ -53,24 +53,25 @@ class Pictures:
         return np.pad(masks, ((0, 0), (top, height - bottom), (left, width - right)), mode="edge")
 
 
-def pictures_of(clip: Clip, long_side: int, run: Run) -> Pictures:
-    """The frames as the network wants them. Raises UserError for a black or a frozen clip, and one too narrow."""
-    grid = grid_for(clip.store_size, long_side)
+def pictures_of(clip: Clip, long_side: int, run: Run, square: bool = False) -> Pictures:
+    """The frames as the network wants them: with this long side, or with `square` the middle 224 x 224.
+
+    Raises UserError for a black or a frozen clip, and one too narrow.
+    """
+    grid = grid_for(clip.store_size, SQUARE_SIZE if square else long_side, square=square)
     width, height = grid.size
     rgb = np.lib.format.open_memmap(
         Path(run.work_dir) / "pictures.npy", mode="w+", dtype=np.uint8, shape=(clip.frame_count, height, width, 3)
     )
     brightest, change = 0, 0
     for t in run.steps(clip.frame_count):
-        rgb[t] = prepare(clip.frames[t], long_side).rgb
+        rgb[t] = on_grid(clip.frames[t], grid)
         brightest = max(brightest, int(rgb[t].max()))
         change = max(change, int(cv2.absdiff(rgb[t], rgb[0]).max()))
     if brightest <= BLACK:
         raise UserError("Every frame of the clip is black", "check the footage, or choose another range of frames")
     if change <= FROZEN:
-        raise UserError(
-            "Every frame of the clip shows the same picture", "use footage that moves, or one still of a static engine"
-        )
+        raise UserError("Every frame of the clip shows the same picture", "use footage in which something moves")
     return Pictures(rgb, grid, clip.store_map)
 
 

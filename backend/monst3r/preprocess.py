@@ -54,19 +54,23 @@ class Grid:
         return PlateMap(target[0] / self.source[0], target[1] / self.source[1], float(left), float(top))
 
 
-def grid_for(source: tuple[int, int], size: int = 512, crop: bool = True, square_ok: bool = False) -> Grid:
+def grid_for(
+    source: tuple[int, int], size: int = 512, crop: bool = True, square_ok: bool = False, square: bool | None = None
+) -> Grid:
     """The processed grid of a (width, height) picture; facts sheet, section 4.
 
     The long side becomes `size` and both are cropped to multiples of 16, about the middle; squares become 4:3 unless
-    `square_ok`. With `size` 224 the short side becomes 224, and the middle square is kept. Without `crop` the picture
-    is squeezed instead. Raises UserError for a picture too narrow for that, or square without `crop` and `square_ok`.
+    `square_ok`. With `square`, which size 224 alone implies, the short side becomes `size`, and the middle square is
+    kept. Without `crop` the picture is squeezed instead. Raises UserError for a picture too narrow for that, or square
+    without `crop` and `square_ok`.
     """
     width, height = source
     longest = max(width, height)
-    long_side = round(SQUARE_SIZE * max(width / height, height / width)) if size == SQUARE_SIZE else size
+    square = size == SQUARE_SIZE if square is None else square
+    long_side = round(size * max(width / height, height / width)) if square else size
     resized = round(width * long_side / longest), round(height * long_side / longest)
     middle_x, middle_y = resized[0] // 2, resized[1] // 2
-    if size == SQUARE_SIZE:
+    if square:
         half_w = half_h = min(middle_x, middle_y)
     else:
         half_w, half_h = (2 * middle // PATCH * PATCH // 2 for middle in (middle_x, middle_y))
@@ -86,13 +90,20 @@ def prepare(image: Image.Image | np.ndarray, size: int = 512, crop: bool = True,
         image = Image.fromarray(np.ascontiguousarray(image))
     image = image.convert("RGB")
     grid = grid_for(image.size, size, crop, square_ok)
+    return Frame(on_grid(image, grid), grid.plate_map)
+
+
+def on_grid(image: Image.Image | np.ndarray, grid: Grid) -> np.ndarray:
+    """(H, W, 3) uint8: a picture of the grid's source, resampled as the original does."""
+    if not isinstance(image, Image.Image):
+        image = Image.fromarray(np.ascontiguousarray(image))
     shrinks = max(image.size) > max(grid.resized)
     image = image.resize(grid.resized, Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC)
-    if crop:
+    if grid.cropped:
         image = image.crop(grid.box)
     else:
         image = image.resize(grid.size, Image.Resampling.LANCZOS)
-    return Frame(np.asarray(image), grid.plate_map)
+    return np.asarray(image)
 
 
 def network_input(rgb: np.ndarray) -> torch.Tensor:

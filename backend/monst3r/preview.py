@@ -61,7 +61,8 @@ def preview(predictions: PairPredictions, focal_px: float | None, run: Run) -> S
         raise UserError(
             "No frame could be placed beside the middle one", "the preview is for small motion; use the full mode"
         )
-    return Solved(poses, np.full(count, focal_px), depth, confidence, np.zeros_like(depth), np.zeros(count, bool))
+    nothing = np.zeros(count, bool)
+    return Solved(poses, np.full(count, focal_px), depth, confidence, np.zeros_like(depth), nothing, ~nothing)
 
 
 def _camera(points: np.ndarray, uv: np.ndarray, matrix: np.ndarray, miss_px: float) -> np.ndarray | None:

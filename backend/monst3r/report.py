@@ -70,11 +70,11 @@ def to_capture(
         warnings.append("Without optical flow the camera is less precise, and movers are not found")
     elif options.flow == "classical":
         warnings.append("Optical flow was the classic one, which follows large motion less well than RAFT")
-    missing = int((~placed & ~interpolated).sum())
-    between = int(filled.sum())
-    if missing or between:
+    missing = solved.wanted & ~placed
+    if missing.any():
+        between = int((missing & interpolated).sum())
         warnings.append(
-            f"{missing + between} of {len(poses)} frames could not be placed; {between} were put between neighbours"
+            f"{int(missing.sum())} of {len(poses)} frames could not be placed; {between} were put between neighbours"
         )
     if locked:
         warnings.append("The camera does not move; if it does, set Camera to Moving")

@@ -5,7 +5,7 @@ What must hold before a file counts stands in third_party/checkpoints.toml.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,20 @@ def find_installed(name: str, folder: Path | None = None) -> Installed:
         f"The weights of {model.title} are not on this machine ({size_in_words(model.size)}, {model.terms})",
         f"run: {command}, or {command} --from FILE with a file that you have",
     )
+
+
+def check_installed(names: Iterable[str], folder: Path | None = None) -> None:
+    """Raise one UserError for all models of these names that are not on this machine, with what to do."""
+    receipt = Receipt(weights_folder(folder))
+    missing = [model for model in map(model_named, names) if receipt.installed(model) is None]
+    if len(missing) == 1:
+        find_installed(missing[0].name, folder)
+    if missing:
+        told = [f"{m.title} ({size_in_words(m.size)}, {m.terms})" for m in missing]
+        commands = [f"python -m backend weights get {m.name}" for m in missing]
+        raise UserError(
+            f"The weights of {' and '.join(told)} are not on this machine", f"run: {', then: '.join(commands)}"
+        )
 
 
 def get_weights(

@@ -24,7 +24,7 @@ from .refinement.gauge import carry, depth_factors
 from .refinement.points import measure
 from .refinement.sightings import Static, still_sightings
 from .refinement.solve import MIN_SIGHTINGS, OUTLIER_TIMES, Solved, solve_moving, solve_turning, without_outliers
-from .refinement.verdict import FEW, Verdict, judge, mean_by_frame
+from .refinement.verdict import FEW, NO_BETTER, Verdict, judge, mean_by_frame
 from .run import Run
 from .wire import Capture, FrameReport, Tracks
 
@@ -43,6 +43,8 @@ ZOOM = 0.01
 LENS_LOWER = 0.985
 #: And only when its change is so many times what the halves of the tracks differ by.
 LENS_SPREAD = 4
+#: An engine's camera with errors below this, in plate pixels, that nothing betters is as it should be: no warning.
+GOOD_PX = 0.5
 #: A turn on the spot is taken for one when its errors are within this factor, and these pixels, of a moving camera's.
 NO_PARALLAX, NO_PARALLAX_PX = 1.1, 0.03
 
@@ -146,19 +148,22 @@ def best_camera(
     rng = np.random.default_rng(run.seed)
     first = rng.random(static.track_count) < 0.5
     halves = tuple(static.where(half[static.seen.track]) for half in (first, ~first))
+    solved = None
     if kind == "rotation":
         turning = solve_turning(static, engine, allowed[0], run)
         moving = None if stands(engine, static) else solve_moving(static, engine, allowed[0], run)
         kind = "rotation" if turning is not None and _no_parallax(static, turning, moving) else "moving"
-        if kind == "moving" and moving is None:
+        solved = turning if kind == "rotation" else moving
+        if solved is None:
             return "the tracked points fit no turn on the spot"
     solve = solve_turning if kind == "rotation" else solve_moving
     best, reason, least_px = None, FEW, np.inf
     subsets, starts = (static, *halves), [None] * 3
     for lens in allowed[:2] if kind == "rotation" else allowed:
         run.check()
-        found = []
-        for subset, start in zip(subsets, starts):
+        found = [] if solved is None else [solved]
+        solved = None
+        for subset, start in list(zip(subsets, starts))[len(found) :]:
             found.append(solve(subset, engine, lens, run, MIN_SIGHTINGS // (1 if subset is static else 2), start))
             run.progress((allowed.index(lens) * 3 + len(found)) / (3 * len(allowed)))
         if None in found:
@@ -196,8 +201,6 @@ def measured(
     `refused` says why its cameras were not refined; `verdict` is that on cameras that were.
     """
     warnings, details = capture.shot.warnings, dict(capture.shot.details)
-    if refused is not None:
-        warnings = (*warnings, f"The camera could not be refined: {refused}")
     frames = capture.frames
     tracks = capture.tracks
     if len(static.seen):
@@ -221,6 +224,9 @@ def measured(
             "horizontal_fov_deg": _fov_deg(capture, cameras),
             "tracks": len(points),
         }
+    good = details.get("mean_reprojection_error_px", math.inf) < GOOD_PX
+    if refused is not None and not (refused == NO_BETTER and good):
+        warnings = (*warnings, f"The camera could not be refined: {refused}")
     details["refinement"] = {
         "refined_frames": 0 if verdict is None else int(verdict.better.sum()),
         "held_out_error_before_px": None if verdict is None else verdict.before_px,

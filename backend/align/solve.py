@@ -17,9 +17,9 @@ from .unknowns import NOTHING_KNOWN, Knowns, Unknowns
 
 #: Steps at most in one round, and the relative gain below which a round ends.
 STEPS = 12
-ENOUGH = 1e-4
+ENOUGH = 3e-4
 #: Rounds with the scales of the residuals found anew.
-ROUNDS = 3
+ROUNDS = 2
 #: Share that a network's residuals count for: its errors are alike over a picture.
 SHARE = 0.05
 #: A pair says nothing when half of its pixels land further off than this share of the focal length, or this far in log

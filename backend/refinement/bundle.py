@@ -36,6 +36,7 @@ def adjust(
     )
     options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
     options.ceres.loss_function_scale = noise_px
+    options.ceres.min_num_residuals_for_cpu_multi_threading = 5000
     options.ceres.solver_options.max_num_iterations = ITERATIONS
     options.ceres.solver_options.function_tolerance = TOLERANCE
     options.ceres.solver_options.num_threads = run.workers

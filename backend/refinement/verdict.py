@@ -24,6 +24,7 @@ from .solve import Solved
 log = logging.getLogger(__name__)
 
 FEW = "too few points could be followed"
+NO_BETTER = "it explains held-out points no better"
 #: Errors count up to so many pixels, and so many times the engine's typical error, so that no mover decides.
 CAP_PX, CAP_TIMES = 4.0, 3.0
 #: Held-out errors must fall to this share of the engine's.
@@ -86,7 +87,7 @@ def judge(
             limit,
         )
         if after[frames[frame]].mean() > LOWER * before[frames[frame]].mean():
-            reason = "it explains held-out points no better"
+            reason = NO_BETTER
         elif not certain(spread, away, spread_turn, turned):
             reason = "two halves of the tracked points do not agree on the camera"
         elif turned > limit:

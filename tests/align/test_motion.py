@@ -142,7 +142,7 @@ def test_the_noise_of_a_pair_is_that_of_its_static_part():
     everywhere = torch.ones(1, 200, 200, dtype=torch.bool)
     assert static_noise(flow, nothing, nothing, everywhere, 0.01).item() == pytest.approx(0.7, rel=0.05)
     flow[:, :90] += 30  # 45 % of the picture moves
-    assert static_noise(flow, nothing, nothing, everywhere, 0.01).item() < 1.5 * 0.7
+    assert static_noise(flow, nothing, nothing, everywhere, 0.01).item() < 1.6 * 0.7
     assert static_noise(flow, nothing, nothing, everywhere, 5.0).item() == 5.0
     assert static_noise(flow, nothing, nothing, ~everywhere, 0.5).item() == 0.5
 

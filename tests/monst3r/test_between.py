@@ -85,7 +85,7 @@ def test_the_mask_follows_what_moves():
     found = fill_between(solved(room), KEYS, TIMES, FlowOracle(room, EXACT), Run()).scores > 1
     nearest = {1: 0, 3: 4, 5: 4, 7: 8}
     for n, key in nearest.items():
-        assert (found[n] & room.dynamic[n]).sum() > 0.95 * room.dynamic[n].sum()
+        assert (found[n] & room.dynamic[n]).sum() > 0.9 * room.dynamic[n].sum()
         assert overlap(found[n], room.dynamic[n]) > max(0.7, overlap(room.dynamic[key], room.dynamic[n]) + 0.03)
 
 

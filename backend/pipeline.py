@@ -42,6 +42,7 @@ def reconstruct(
     """
     capture_format.check_output_folder(out, replace=replace_earlier)
     engine = load_engine(settings.engine)
+    engine.check(settings)
     engine_total = sum(share for _, share in engine.plan)
     scale = (1 - DECODE_SHARE - EXPORT_SHARE) / engine_total
     run.plan = [

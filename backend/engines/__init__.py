@@ -15,6 +15,10 @@ class Engine(Protocol):
 
     plan: tuple[tuple[str, float], ...]
 
+    def check(self, settings: JobSettings) -> None:
+        """Raise UserError for what is missing before anything is begun, such as weights."""
+        ...
+
     def reconstruct(self, clip: Clip, settings: JobSettings, run: Run) -> Capture:
         """A capture of the clip. Raises UserError when it cannot be made honestly, never returns None."""
         ...

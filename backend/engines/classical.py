@@ -46,6 +46,9 @@ class ClassicalEngine:
         ("Filling", 0.06),
     )
 
+    def check(self, settings: JobSettings) -> None:
+        """It needs nothing but the clip."""
+
     def reconstruct(self, clip: Clip, settings: JobSettings, run: Run) -> Capture:
         """A capture of the clip. Raises UserError when its camera cannot be solved honestly."""
         options: ClassicalSettings = settings.engine_settings

@@ -22,12 +22,12 @@ from ..clip import Clip
 from ..device import choose_device
 from ..monst3r.between import Solved, fill_between
 from ..monst3r.knowns import Given, given_cameras, known_part, looks_locked
-from ..monst3r.models import FlowSource, PairSource, load_flow_source, load_pair_source
+from ..monst3r.models import FlowSource, PairSource, load_flow_source, load_pair_source, weights_needed
 from ..monst3r.movers import plate_movers
 from ..monst3r.pictures import Pictures, key_frames, pictures_of
 from ..monst3r.preview import preview, preview_pairs
 from ..monst3r.report import to_capture
-from ..nets.weights import find_installed
+from ..nets.weights import check_installed, find_installed
 from ..refine import PLAN as REFINEMENT_PLAN
 from ..refine import refine_camera
 from ..run import Run
@@ -47,6 +47,10 @@ class MonST3REngine:
         ("Masking movers", 0.07),
         *((name, 0.10 * share) for name, share in REFINEMENT_PLAN),
     )
+
+    def check(self, settings: JobSettings) -> None:
+        """Raise one UserError for all weights that the settings need and this machine does not have."""
+        check_installed(weights_needed(settings.engine_settings))
 
     def pair_source(
         self, pictures: np.ndarray, options: MonST3RSettings, device: torch.device, run: Run, total: int

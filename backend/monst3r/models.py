@@ -17,7 +17,7 @@ from ..nets.precision import EXACT, FAST, FASTEST, Precision, precision_for
 from ..nets.predict import PairPredictor
 from ..nets.raft import RaftFlow, load_flow
 from ..nets.receipt import Installed
-from ..nets.weights import check_installed, find_installed
+from ..nets.weights import find_installed
 from ..run import Run
 from ..wire import MonST3RSettings
 
@@ -46,9 +46,8 @@ def load_pair_source(
 ) -> tuple[PairSource, tuple]:
     """The network that the settings name for (T, H, W, 3) uint8 frames, with the stamps of its weights.
 
-    Raises UserError when weights that the settings need, these or others, are not on this machine or not right.
+    Raises UserError when the weights are not on this machine, or not right.
     """
-    check_installed(weights_needed(options))
     installed = find_installed(options.model)
     log.info("%s on %s", installed.model.title, device)
     network, precision = load_pairwise(installed), precision_of(options, device)

@@ -43,9 +43,9 @@ def check_installed(names: Iterable[str], folder: Path | None = None) -> None:
         find_installed(missing[0].name, folder)
     if missing:
         told = [f"{m.title} ({size_in_words(m.size)}, {m.terms})" for m in missing]
-        commands = [f"python -m backend weights get {m.name}" for m in missing]
         raise UserError(
-            f"The weights of {' and '.join(told)} are not on this machine", f"run: {', then: '.join(commands)}"
+            f"The weights of {' and '.join(told)} are not on this machine",
+            f"run: python -m backend weights get {' '.join(m.name for m in missing)}",
         )
 
 

@@ -80,12 +80,12 @@ def test_confidence_is_less_for_what_was_carried_over_and_none_where_flow_is_not
 
 
 def test_the_mask_follows_what_moves():
-    """What the flow cannot follow, beside the mover, keeps the mask of the same pixel: too wide rather than thin."""
+    """Better than the nearest key frame's mask as it is; what the flow cannot follow, at the edges, is as in that."""
     room = hand_held_room(FRAMES)
     found = fill_between(solved(room), KEYS, TIMES, FlowOracle(room, EXACT), Run()).scores > 1
     nearest = {1: 0, 3: 4, 5: 4, 7: 8}
     for n, key in nearest.items():
-        assert (found[n] & room.dynamic[n]).sum() > 0.9 * room.dynamic[n].sum()
+        assert (found[n] & room.dynamic[n]).sum() > 0.85 * room.dynamic[n].sum()
         assert overlap(found[n], room.dynamic[n]) > max(0.7, overlap(room.dynamic[key], room.dynamic[n]) + 0.03)
 
 

@@ -87,7 +87,7 @@ def align(
 
     width, height = predictions.size
     at = sample_pixels(predictions.size, min(pixels, width * height // SPARSEST))
-    sampled = sample(predictions, flows, at, device)
+    sampled = sample(predictions, flows, at, device, knowns.centre)
     solved, keep = _place(sampled.without_flow(), frame_count, knowns, part(0, 0.2))
     sampled = sampled.where(keep)
     log_scale = torch.full((len(keep),), torch.nan, dtype=torch.float64, device=device)
@@ -96,7 +96,14 @@ def align(
         log_scale[keep] = solved.state.log_scale
         used = flows if with_flow else None
         return fuse(
-            range(frame_count), predictions, used, moving, cameras_of(solved.state), log_scale, solved.noise, report
+            range(frame_count),
+            predictions,
+            used,
+            moving,
+            cameras_of(solved.state, knowns),
+            log_scale,
+            solved.noise,
+            report,
         )
 
     scores = torch.zeros(frame_count, height, width, device=device)
@@ -107,7 +114,7 @@ def align(
         for begin in (0.2, 0.5):
             if movers.find:
                 depth, _ = fused(solved, moving, False, part(begin, begin + 0.05))
-                cameras = cameras_of(solved.state)
+                cameras = cameras_of(solved.state, knowns)
                 scores = motion_scores(flows, depth.to(device), cameras, progress=part(begin + 0.05, begin + 0.12))
                 moving = scores > movers.threshold
                 if movers.known is not None:
@@ -115,7 +122,7 @@ def align(
             solved = solve(sampled.still(moving), solved.state, knowns, progress=part(begin + 0.12, begin + 0.3))
     depth, confidence = fused(solved, moving, flows is not None, part(0.8, 0.95))
     if clean:
-        cameras = cameras_of(solved.state)
+        cameras = cameras_of(solved.state, knowns)
         confidence = cleaned(depth, confidence, moving.cpu(), cameras, predictions.edges, part(0.95, 1))
     return Aligned(
         camera_from_world=solved.state.camera_from_world,
@@ -163,6 +170,6 @@ def check_placed(placed: torch.Tensor, frame_count: int) -> None:
         )
 
 
-def cameras_of(state: State) -> Cameras:
+def cameras_of(state: State, knowns: Knowns) -> Cameras:
     """The cameras of a state."""
-    return Cameras(state.camera_from_world, state.log_focal.exp())
+    return Cameras(state.camera_from_world, state.log_focal.exp(), knowns.centre)

@@ -92,7 +92,7 @@ def _flow_terms(
     host = mine.to(flows.flow.device)
     flow = flows.flow[host].to(device, torch.float32).movedim(1, -1)
     base = (flows.valid[host].to(device) & static).float()
-    grid = pixel_grid((static.shape[1], static.shape[0]), device)
+    grid = pixel_grid((static.shape[1], static.shape[0]), device, cameras.centre)
     rotation, shift = cameras.between(pairs[:, 0], pairs[:, 1])
     f_i, f_j = (cameras.focal_px[n].float()[:, None, None, None] for n in pairs.T)
     ray = torch.cat([grid / f_i, torch.ones_like(grid[..., :1]).expand(len(pairs), -1, -1, -1)], -1)
@@ -148,8 +148,8 @@ def cleaned(
     size = depth.shape[2], depth.shape[1]
     device = cameras.focal_px.device
     kept = confidence.clone()
-    grid = pixel_grid(size, device)
-    middle = torch.tensor(size, device=device) / 2
+    grid = pixel_grid(size, device, cameras.centre)
+    middle = torch.tensor(cameras.centre or (size[0] / 2, size[1] / 2), device=device)
     order = edges[torch.argsort(edges[:, 0], stable=True)].tolist()
     for number, (i, j) in enumerate(order):
         progress(number / len(order))

@@ -26,10 +26,11 @@ DEPTH_FLOOR = 0.03
 
 @dataclass(frozen=True)
 class Cameras:
-    """T cameras: `camera_from_world` (T, 4, 4) and `focal_px` (T,), the principal point at (W/2, H/2)."""
+    """T cameras: `camera_from_world` (T, 4, 4), `focal_px` (T,), principal point `centre`, None for (W/2, H/2)."""
 
     camera_from_world: torch.Tensor
     focal_px: torch.Tensor
+    centre: tuple[float, float] | None = None
 
     def between(self, i: torch.Tensor, j: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Rotation (E, 3, 3) and translation (E, 3) of j's cameras from i's, float32."""
@@ -38,11 +39,17 @@ class Cameras:
         return rotation.float(), (b[:, :3, 3] - (rotation @ a[:, :3, 3:])[..., 0]).float()
 
 
-def pixel_grid(size: tuple[int, int], device: torch.device | str = "cpu") -> torch.Tensor:
-    """(H, W, 2) pixel coordinates x, y, counted from the centre of the first pixel, less the principal point."""
+def pixel_grid(
+    size: tuple[int, int], device: torch.device | str = "cpu", centre: tuple[float, float] | None = None
+) -> torch.Tensor:
+    """(H, W, 2) pixel coordinates x, y, counted from the centre of the first pixel, less the principal point `centre`.
+
+    That is (W/2, H/2) unless it is given.
+    """
     width, height = size
-    x = torch.arange(width, dtype=torch.float32, device=device) - width / 2
-    y = torch.arange(height, dtype=torch.float32, device=device) - height / 2
+    centre_x, centre_y = centre or (width / 2, height / 2)
+    x = torch.arange(width, dtype=torch.float32, device=device) - centre_x
+    y = torch.arange(height, dtype=torch.float32, device=device) - centre_y
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
@@ -55,7 +62,7 @@ def ego_flow(
     camera (E, H, W), which is not positive behind it.
     """
     i, j = edges.T
-    grid = pixel_grid((depth.shape[2], depth.shape[1]), depth.device)
+    grid = pixel_grid((depth.shape[2], depth.shape[1]), depth.device, cameras.centre)
     rotation, shift = cameras.between(i, j)
     f_i, f_j = (cameras.focal_px[n].float()[:, None, None, None] for n in (i, j))
     ray = torch.cat([grid / f_i, torch.ones_like(grid[..., :1]).expand(len(i), -1, -1, -1)], -1)
@@ -163,8 +170,7 @@ def _carried(
 def look_up(values: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     """(E, H, W) `values` (E, H, W) of the other frame where the flow (E, H, W, 2) leads."""
     height, width = values.shape[1:]
-    grid = pixel_grid((width, height), values.device) + torch.tensor([width / 2, height / 2], device=values.device)
-    at = grid + flow
+    at = pixel_grid((width, height), values.device, (0.0, 0.0)) + flow
     span = torch.tensor([width - 1, height - 1], dtype=torch.float32, device=values.device)
     return torch.nn.functional.grid_sample(
         values[:, None], at / span * 2 - 1, mode="bilinear", padding_mode="border", align_corners=True

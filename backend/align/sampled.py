@@ -26,11 +26,13 @@ class Sampled:
     flow: torch.Tensor
     flow_weight: torch.Tensor
     size: tuple[int, int]
+    centre: tuple[float, float] | None = None
 
     @property
     def principal_point(self) -> torch.Tensor:
-        """(2,) (W/2, H/2), as MonST3R's family has it (facts sheet, section 4)."""
-        return torch.tensor(self.size, dtype=self.uv.dtype, device=self.uv.device) / 2
+        """(2,) `centre`, or else (W/2, H/2), as MonST3R's family has it (facts sheet, section 4)."""
+        centre = self.centre or (self.size[0] / 2, self.size[1] / 2)
+        return torch.tensor(centre, dtype=self.uv.dtype, device=self.uv.device)
 
     def where(self, keep: torch.Tensor | slice) -> Sampled:
         """The pairs for which `keep` (E,) is true, or a stretch of them."""
@@ -73,6 +75,7 @@ def sample(
     flows: PairFlows | None,
     pixels: torch.Tensor,
     device: torch.device | str = "cpu",
+    centre: tuple[float, float] | None = None,
 ) -> Sampled:
     """What `predictions` and `flows` (of the same edges) say at `pixels` (P, 2), as float32 on `device`.
 
@@ -107,4 +110,5 @@ def sample(
         flow=torch.nan_to_num(flow, 0.0, 0.0, 0.0),
         flow_weight=flow_weight,
         size=predictions.size,
+        centre=centre,
     )

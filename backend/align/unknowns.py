@@ -19,7 +19,8 @@ class Knowns:
 
     `focal_px` (T,) float64; `camera_from_world` (T, 4, 4) float64, NaN where a pose is not known; `per_frame_focal`
     has each frame a focal length of its own, held to its neighbours by `focal_steadiness` (the standard deviation of
-    the change of its logarithm from frame to frame); `locked` says that the camera does not move at all.
+    the change of its logarithm from frame to frame); `centre` is the principal point, None for (W/2, H/2); `locked`
+    says that the camera does not move at all.
     """
 
     focal_px: torch.Tensor | None = None
@@ -27,6 +28,7 @@ class Knowns:
     per_frame_focal: bool = False
     focal_steadiness: float = 0.003
     locked: bool = False
+    centre: tuple[float, float] | None = None
 
 
 #: Everything is to be solved.

@@ -129,7 +129,7 @@ class Joiner:
             factor = torch.nan_to_num(change).exp().cpu().numpy()
             for n in range(self.frame_count):
                 self.depth[n] *= factor[n]
-        cameras = cameras_of(state)
+        cameras = cameras_of(state, self.knowns)
         return Solution(
             camera_from_world=cameras.camera_from_world.cpu().numpy(),
             focal_px=cameras.focal_px.cpu().numpy(),

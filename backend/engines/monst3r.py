@@ -100,7 +100,7 @@ class MonST3REngine:
             wanted=np.ones(len(keys), bool),
         )
         with run.stage("Filling in"):
-            solved = fill_between(solved, keys, times, flow, run)
+            solved = fill_between(solved, keys, times, flow, run, given.centre)
         with run.stage("Masking movers"):
             masks, plates = plate_movers(solved.scores, movers, clip, pictures, options, flow is not None, run)
         capture = to_capture(clip, settings, pictures, solved, masks, plates, given, stamps + flow_stamps, locked, run)
@@ -172,7 +172,7 @@ class MonST3REngine:
             predictions = network.predict(pairs)
         with run.stage("Aligning"):
             focal_px = None if given.focal_px is None else float(given.focal_px.mean())
-            solved = preview(predictions, focal_px, run)
+            solved = preview(predictions, focal_px, run, given.centre)
         movers = None if clip.known_masks is None else pictures.to_grid(clip.known_masks)
         with run.stage("Masking movers"):
             masks, plates = plate_movers(solved.scores, movers, clip, pictures, options, False, run)

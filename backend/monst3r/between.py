@@ -31,12 +31,19 @@ class Solved:
     wanted: np.ndarray
 
 
-def fill_between(solved: Solved, keys: np.ndarray, times: np.ndarray, flow: FlowSource | None, run: Run) -> Solved:
+def fill_between(
+    solved: Solved,
+    keys: np.ndarray,
+    times: np.ndarray,
+    flow: FlowSource | None,
+    run: Run,
+    centre: tuple[float, float] | None = None,
+) -> Solved:
     """`solved` of the key frames (K,) spread over all of T frames with `times` (T,) in seconds.
 
     Cameras between are interpolated over time, focal lengths too. Flow from a frame to its nearest solved one looks up
     that one's depth, seen from the frame's own camera, and its motion. Without flow, or where it is not valid, depth
-    stays 0 and motion is that of the same pixel.
+    stays 0 and motion is that of the same pixel. `centre` is the principal point, None for (W/2, H/2).
     """
     count = len(times)
     height, width = solved.depth.shape[1:]
@@ -62,7 +69,7 @@ def fill_between(solved: Solved, keys: np.ndarray, times: np.ndarray, flow: Flow
             look_up(torch.from_numpy(np.ascontiguousarray(a[k], np.float32))[None], flow_to_key)[0].numpy()
             for a in (solved.depth, solved.confidence, solved.scores)
         )
-        at = (pixel_grid((width, height)) + flow_to_key[0]).numpy() / focal[keys[k]]
+        at = (pixel_grid((width, height), centre=centre) + flow_to_key[0]).numpy() / focal[keys[k]]
         points = np.concatenate([at, np.ones_like(at[..., :1])], -1) * z[..., None]
         own_from_key = np.linalg.inv(poses[n]) @ poses[keys[k]]
         own_z = points @ own_from_key[2, :3] + own_from_key[2, 3]

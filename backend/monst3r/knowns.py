@@ -24,11 +24,13 @@ SQUARE_PIXELS = 0.02
 class Given:
     """`focal_px` (T,) on the grid and `world_from_camera` (T, 4, 4), NaN where unknown; None where nothing is known.
 
-    `source` says where the focal length comes from, as in `ShotReport.focal_source`.
+    `centre` is the principal point in the solver's pixels, None for the one that it assumes. `source` says where the
+    focal length comes from, as in `ShotReport.focal_source`.
     """
 
     focal_px: np.ndarray | None
     world_from_camera: np.ndarray | None
+    centre: tuple[float, float] | None = None
 
     @property
     def source(self) -> str:
@@ -46,6 +48,7 @@ class Given:
             camera_from_world=poses,
             per_frame_focal=options.zoom,
             locked=options.camera == "locked",
+            centre=self.centre,
         )
 
 
@@ -54,6 +57,7 @@ def given_cameras(clip: Clip, settings: JobSettings, pictures: Pictures) -> Give
     known = clip.known_cameras
     width = clip.info.plate_size[0]
     plate = None if known is None else known.plate_intrinsics
+    centre = None if plate is None else _centre(plate, pictures)
     if plate is None and settings.lens.focal_mm > 0:
         focal_px = settings.lens.focal_mm / settings.lens.sensor_width_mm * width
         plate = np.tile([focal_px, focal_px, 0.0, 0.0], (clip.frame_count, 1))
@@ -67,7 +71,15 @@ def given_cameras(clip: Clip, settings: JobSettings, pictures: Pictures) -> Give
             )
         scale = pictures.plate_map
         focal = np.sqrt(fx * scale.sx * fy * scale.sy)
-    return Given(focal, None if known is None else known.world_from_camera)
+    return Given(focal, None if known is None else known.world_from_camera, centre)
+
+
+def _centre(plate: np.ndarray, pictures: Pictures) -> tuple[float, float]:
+    """The one principal point of (T, 4) plate intrinsics. Raises UserError when it moves."""
+    if np.ptp(plate[:, 2:], axis=0).max() > 1:
+        raise UserError("The principal point moves during the clip", "give intrinsics with one for all frames")
+    x, y = pictures.plate_map.to_grid(plate[:, 2:].mean(axis=0)) - 0.5  # we count from the first pixel's edge
+    return float(x), float(y)
 
 
 def known_part(knowns: Knowns, frames: slice) -> Knowns:

@@ -23,22 +23,26 @@ def preview_pairs(frame_count: int) -> list[tuple[int, int]]:
     return [(middle, n) for n in range(frame_count)]
 
 
-def preview(predictions: PairPredictions, focal_px: float | None, run: Run) -> Solved:
+def preview(
+    predictions: PairPredictions, focal_px: float | None, run: Run, centre: tuple[float, float] | None = None
+) -> Solved:
     """Cameras and depth of each frame from its pair with the middle one, whose camera is the origin.
 
     A camera comes from where the network puts the frame's pixels in the middle one's view (perspective-n-point with
-    RANSAC). Scales follow the middle frame's own depth. Raises UserError when no frame but the middle one fits.
+    RANSAC). `centre` is the principal point, None for (W/2, H/2). Scales follow the middle frame's own depth. Raises
+    UserError when no frame but the middle one fits.
     """
     width, height = predictions.size
     pixels = sample_pixels(predictions.size, PIXELS)
-    sampled = sample(predictions, None, pixels)
+    sampled = sample(predictions, None, pixels, centre=centre)
     if focal_px is None:
         focal_px = float(focal_from_points(sampled).nanmedian())
     if not np.isfinite(focal_px):
         raise UserError("The network finds nothing in front of the camera", "use another part of the clip")
     count = len(predictions.edges)
     middle = int(predictions.edges[0, 0])
-    matrix = np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1.0]])
+    centre_x, centre_y = centre or (width / 2, height / 2)
+    matrix = np.array([[focal_px, 0, centre_x], [0, focal_px, centre_y], [0, 0, 1.0]])
     own = sampled.points_i[middle, :, 2].clamp(min=1e-9).log()
     poses = np.full((count, 4, 4), np.nan)
     depth, confidence = (np.zeros((count, height, width), np.float32) for _ in range(2))

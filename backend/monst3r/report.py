@@ -48,10 +48,9 @@ def to_capture(
         poses, scale = normalised(poses, solved.depth, solved.confidence)
     width, height = pictures.size
     # MonST3R counts pixels from the first one's centre, with the principal point at (W/2, H/2).
-    intrinsics = np.stack(
-        [solved.focal_px, solved.focal_px, np.full(len(poses), width / 2 + 0.5), np.full(len(poses), height / 2 + 0.5)],
-        axis=1,
-    )
+    centre_x, centre_y = given.centre or (width / 2, height / 2)
+    centres = np.tile([centre_x + 0.5, centre_y + 0.5], (len(poses), 1))
+    intrinsics = np.column_stack([solved.focal_px, solved.focal_px, centres])
     intrinsics[~has_pose(poses)] = np.nan
     sure = np.array([np.median(c[c > 0]) if (c > 0).any() else 0.0 for c in map(np.asarray, solved.confidence)])
     usual = np.median(sure[placed])

@@ -168,6 +168,16 @@ def test_a_known_lens_is_kept(world, tmp_path):
     assert capture.shot.focal_source == "user"
 
 
+def test_known_intrinsics_are_kept_with_their_principal_point(world, tmp_path):
+    """A plate whose lens looks past its middle: 30 pixels to the left, as a crop makes it."""
+    lens = world.intrinsics - [0, 0, 30 / PLATE, 0]
+    seen = film(world.world_from_camera, lens, WIDTH, HEIGHT, world.mover)
+    clip = clip_of(seen, known_cameras=KnownCameras(plate_intrinsics=lens * PLATE))
+    capture = capture_of(seen, tmp_path, clip=clip)
+    np.testing.assert_allclose(capture.plate_intrinsics, lens * PLATE, rtol=1e-6)
+    assert pose_error(capture, seen).rotation_deg_rmse < 0.15
+
+
 def test_known_poses_are_kept_and_give_the_scale(world, tmp_path):
     clip = clip_of(world, known_cameras=KnownCameras(world_from_camera=world.world_from_camera))
     capture = capture_of(world, tmp_path, clip=clip)

@@ -36,8 +36,12 @@ class PairPredictions:
 
     def to(self, *args, **kwargs) -> PairPredictions:
         """The same on another device, or of another floating type (edges keep theirs)."""
-        moved = {f.name: getattr(self, f.name).to(*args, **kwargs) for f in fields(self) if f.name != "edges"}
-        return PairPredictions(edges=self.edges, **moved)
+        return _moved(self, *args, **kwargs)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of it."""
+        return sum(getattr(self, f.name).nbytes for f in fields(self))
 
     def rows(self, index: torch.Tensor) -> PairPredictions:
         """Some of the pairs."""
@@ -59,6 +63,15 @@ class PairFlows:
     flow: torch.Tensor
     valid: torch.Tensor
 
+    def to(self, device: torch.device | str) -> PairFlows:
+        """The same on another device (edges keep theirs)."""
+        return _moved(self, device)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of it."""
+        return sum(getattr(self, f.name).nbytes for f in fields(self))
+
     def rows(self, index: torch.Tensor) -> PairFlows:
         """Some of the pairs."""
         return _rows(self, index)
@@ -66,6 +79,11 @@ class PairFlows:
     def joined(self, other: PairFlows) -> PairFlows:
         """The pairs of both, these first."""
         return _joined(self, other)
+
+
+def _moved(pairs, *args, **kwargs):
+    moved = {f.name: getattr(pairs, f.name).to(*args, **kwargs) for f in fields(pairs) if f.name != "edges"}
+    return type(pairs)(edges=pairs.edges, **moved)
 
 
 def _rows(pairs, index: torch.Tensor):

@@ -10,6 +10,7 @@ The world is the first placed camera's frame, scaled to a median depth of 5 unit
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,11 +28,16 @@ from ..monst3r.movers import plate_movers
 from ..monst3r.pictures import Pictures, key_frames, pictures_of
 from ..monst3r.preview import preview, preview_pairs
 from ..monst3r.report import to_capture
+from ..nets.memory import free_bytes
 from ..nets.weights import check_installed, find_installed
 from ..refine import PLAN as REFINEMENT_PLAN
 from ..refine import refine_camera
 from ..run import Run
 from ..wire import Capture, JobSettings, MonST3RSettings, UserError
+
+Pairs = TypeVar("Pairs", PairPredictions, PairFlows)
+#: Pairs move to the device when it has so many times the room that they take.
+ROOM = 3
 
 
 class MonST3REngine:
@@ -142,8 +148,8 @@ class MonST3REngine:
             with run.stage("Aligning", 0.9 * part):
                 frames = slice(window.begin, window.end)
                 aligned = align(
-                    replace(predictions, edges=predictions.edges - window.begin),
-                    None if flows is None else replace(flows, edges=flows.edges - window.begin),
+                    at_hand(replace(predictions, edges=predictions.edges - window.begin), device),
+                    None if flows is None else at_hand(replace(flows, edges=flows.edges - window.begin), device),
                     window.end - window.begin,
                     knowns=known_part(knowns, frames),
                     movers=MoverOptions(
@@ -178,3 +184,10 @@ class MonST3REngine:
             masks, plates = plate_movers(solved.scores, movers, clip, pictures, options, False, run)
         capture = to_capture(clip, settings, pictures, solved, masks, plates, given, stamps, False, run)
         return replace(capture, timings=tuple(run.timings))
+
+
+def at_hand(pairs: Pairs, device: torch.device) -> Pairs:
+    """The pairs in the device's own memory when that has plenty of room, since each is read several times."""
+    if device.type == "cpu" or ROOM * pairs.nbytes > free_bytes(device):
+        return pairs
+    return pairs.to(device)

@@ -61,6 +61,7 @@ def solve(
             normal = normal_equations(sampled, state, noise)
             before = cost
             for _ in range(6):
+                system = None
                 system = unknowns.assemble(normal, state, damping)
                 step = system.step(damping)
                 if step is not None:
@@ -71,6 +72,7 @@ def solve(
                         damping = max(damping / 10, 1e-8)
                         break
                 damping *= 10
+            normal = system = None  # not held while the next ones are made
             taken += 1
             if before - cost < ENOUGH * abs(cost):
                 break

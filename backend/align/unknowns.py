@@ -6,9 +6,15 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..wire import UserError
+from .linear import Band, Banded, Dense
 from .normal import LOCAL, Normal, relative
 from .start import State
 
+#: Fewer unknowns than this are solved by a dense system, on a graphics card and on a processor.
+LEAST_BANDED = (6000, 1200)
+#: More unknowns than this, which meet each other all over, are too many: 3.2 GB.
+MOST_DENSE = 20_000
 #: Weight that holds the mean log scale, which nothing measures, where it is.
 HOLD = 1.0
 
@@ -76,6 +82,7 @@ class Unknowns:
             [self.pose[i], self.pose[j], self.scale[:, None], self.lens[i][:, None], self.lens[j][:, None]], 1
         )
         self._plan_frames()
+        self.band = self._band()
 
     def _plan_frames(self) -> None:
         """Of each frame that has pairs: the pairs, on which side of them it stands, its unknowns, and their places."""
@@ -89,6 +96,36 @@ class Unknowns:
             columns, places = torch.unique(of_pair[pair], return_inverse=True)
             places = places[:, None].expand(-1, LOCAL, -1).contiguous()
             self.frames.append((n, *(a.to(device) for a in (pair, side, columns, places))))
+
+    def _band(self) -> Band | None:
+        """The order by frames, where it makes a band that is much smaller than the whole; else None."""
+        device = self.edges.device
+        if self.count < LEAST_BANDED[device.type == "cpu"]:
+            return None
+        frame = torch.full((self.count + 1,), self.frame_count, device=device)  # a common lens, and what is dropped
+        frame[self.pose.flatten()] = torch.arange(self.frame_count, device=device).repeat_interleave(6)
+        frame[self.scale] = self.edges.max(dim=1).values
+        if self.knowns.per_frame_focal:
+            frame[self.lens] = torch.arange(self.frame_count, device=device)
+        frame[self.count] = self.frame_count
+        inner = int((frame[:-1] < self.frame_count).sum())
+        place = torch.empty_like(frame)
+        place[torch.argsort(frame[:-1], stable=True)] = torch.arange(self.count, device=device)
+        place[self.count] = self.count
+        width = 0
+        for _, _, _, columns, _ in self.frames:
+            within = place[columns]
+            within = within[within < inner]
+            width = max(width, int(within.max() - within.min())) if len(within) else width
+        band = Band(place, inner, width)
+        if 3 * band.stored < self.count**2:
+            return band
+        if self.count > MOST_DENSE:
+            raise UserError(
+                f"{self.frame_count} frames are too many for pairs that reach over the whole clip",
+                "use fewer frames, or compare neighbours only, and not in a circle",
+            )
+        return None
 
     def chain(self, state: State) -> torch.Tensor:
         """(E, 9, 15) from the unknowns of a pair's poses, scale and lenses to its own nine."""
@@ -107,11 +144,12 @@ class Unknowns:
     def assemble(self, normal: Normal, state: State, damping: float) -> System:
         """The system over all unknowns, with the depth of each pixel eliminated."""
         m = self.chain(state)
-        size = self.count + 1
-        h = torch.zeros(size, size, dtype=torch.float64, device=m.device)
-        g = torch.zeros(size, dtype=torch.float64, device=m.device)
+        matrix = Dense(self.count, m.device) if self.band is None else Banded(self.band)
+        g = torch.zeros(self.count + 1, dtype=torch.float64, device=m.device)
         index = self.of_pair
-        h.index_put_((index[:, :, None], index[:, None, :]), m.mT @ normal.h @ m, accumulate=True)
+        for part in torch.arange(len(index), device=m.device).split(512):
+            some, own = index[part], m[part]
+            matrix.add(some[:, :, None], some[:, None, :], own.mT @ normal.h[part] @ own)
         g.index_put_((index,), (m.mT @ normal.g[..., None])[..., 0], accumulate=True)
         inverse_depth = torch.where(normal.h_depth > 0, 1 / (normal.h_depth * (1 + damping) + 1e-12), 0.0)
         chain = m.float()
@@ -121,18 +159,16 @@ class Unknowns:
             cross = normal.cross[pair, side].movedim(0, 1).flatten(1)  # (P, pairs of the frame x 9)
             coupling = cross @ spread.flatten(0, 1)
             scaled = coupling * inverse_depth[n][:, None]
-            h.index_put_((columns[:, None], columns[None, :]), -(coupling.mT @ scaled).double(), accumulate=True)
+            matrix.add(columns[:, None], columns[None, :], -(coupling.mT @ scaled).double())
             g.index_put_((columns,), -(scaled.mT @ normal.g_depth[n]).double(), accumulate=True)
-        h, g = h[: self.count, : self.count], g[: self.count]
+        held = None
         if self.scales_float:
-            at = self.scale
-            mean = torch.zeros(self.count, dtype=torch.float64, device=m.device)
-            mean[at] = 1 / len(at)
-            h = h + HOLD * float(h.diagonal()[at].mean()) * torch.outer(mean, mean)
-        self._steady_lens(h, g, state)
-        return System(h, g, m, inverse_depth)
+            held = torch.zeros(self.count, dtype=torch.float64, device=m.device)
+            held[self.scale] = float(HOLD * matrix.diagonal()[self.scale].mean()) ** 0.5 / len(self.scale)
+        self._steady_lens(matrix, g, state)
+        return System(matrix, g[: self.count], held, m, inverse_depth)
 
-    def _steady_lens(self, h: torch.Tensor, g: torch.Tensor, state: State) -> None:
+    def _steady_lens(self, matrix: Dense | Banded, g: torch.Tensor, state: State) -> None:
         if not (self.knowns.per_frame_focal and self.knowns.focal_px is None):
             return
         weight = self.knowns.focal_steadiness**-2
@@ -140,7 +176,7 @@ class Unknowns:
         change = (state.log_focal[1:] - state.log_focal[:-1]) * weight
         on = torch.full_like(change, weight)
         for row, column, sign in ((a, a, 1), (b, b, 1), (a, b, -1), (b, a, -1)):
-            h.index_put_((row, column), sign * on, accumulate=True)
+            matrix.add(row, column, sign * on)
         g.index_put_((a,), -change, accumulate=True)
         g.index_put_((b,), change, accumulate=True)
 
@@ -164,21 +200,29 @@ class Unknowns:
 
 @dataclass(frozen=True)
 class System:
-    """H step = -g, with what is needed to find the depths again: see `Unknowns.moved`."""
+    """(H + v v^T) step = -g, with what is needed to find the depths again: see `Unknowns.moved`.
 
-    h: torch.Tensor
+    v (n,) is `held`, the one direction that only a hold on it fixes, or None.
+    """
+
+    matrix: Dense | Banded
     g: torch.Tensor
+    held: torch.Tensor | None
     chain: torch.Tensor
     inverse_depth: torch.Tensor
 
     def step(self, damping: float) -> torch.Tensor | None:
         """The damped step (Levenberg and Marquardt), None where the system is not positive definite."""
-        diagonal = self.h.diagonal()
-        damped = self.h + torch.diag(diagonal.abs() * damping + 1e-9 * diagonal.abs().mean())
-        factor, failed = torch.linalg.cholesky_ex(damped)
-        if int(failed):
+        diagonal = self.matrix.diagonal().abs()
+        shift = diagonal * damping + 1e-9 * diagonal.mean()
+        if self.held is None:
+            found = self.matrix.solve(shift, -self.g[:, None])
+            return None if found is None else found[:, 0]
+        found = self.matrix.solve(shift, torch.stack([-self.g, self.held], dim=1))
+        if found is None:
             return None
-        return -torch.cholesky_solve(self.g[:, None], factor)[:, 0]
+        step, along = found.T  # Sherman and Morrison
+        return step - along * (self.held @ step) / (1 + self.held @ along)
 
 
 def motion(twist: torch.Tensor) -> torch.Tensor:

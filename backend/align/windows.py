@@ -12,8 +12,7 @@ import torch
 from .align import Aligned, cameras_of, check_placed
 from .normal import Noise
 from .sampled import Sampled
-from .solve import with_knowns
-from .spans import solve_whole
+from .solve import solve, with_knowns
 from .start import State
 from .unknowns import NOTHING_KNOWN, Knowns
 
@@ -122,7 +121,7 @@ class Joiner:
         else:
             sampled, chained = self._chained()
             check_placed(chained.placed, self.frame_count)
-            solved = solve_whole(sampled, with_knowns(chained, self.knowns), self.knowns, progress)
+            solved = solve(sampled, with_knowns(chained, self.knowns), self.knowns, progress=progress)
             state, noise = solved.state, solved.noise
             # The depth of a window's frames follows the scale that the whole clip gives them.
             change = (state.log_depth - chained.log_depth).median(dim=1).values

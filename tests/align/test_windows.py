@@ -132,6 +132,7 @@ def test_exact_predictions_in_windows_give_the_exact_world(exact, world):
     np.testing.assert_allclose(found.focal_px, world.intrinsics[:, 0], rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_windows_give_what_one_window_gives(noisy_pairs, world, by_windows):
     whole = joined(aligned(noisy_pairs, length=FRAMES)).finish()
     one, many = (path_error(s.camera_from_world, world).ate_rmse for s in (whole, by_windows))
@@ -187,6 +188,7 @@ def test_large_arrays_lie_in_files_when_there_is_a_folder(exact, tmp_path, world
     assert depth_error(found.depth, world) < 2e-3
 
 
+@pytest.mark.slow
 def test_a_known_lens_and_known_poses_are_kept_through_all_windows(noisy_pairs, world):
     """Poses of the last frames alone: the first window knows none, and still ends up in the user's world."""
     poses = torch.linalg.inv(torch.from_numpy(world.world_from_camera))
@@ -201,6 +203,7 @@ def test_a_known_lens_and_known_poses_are_kept_through_all_windows(noisy_pairs, 
     assert np.abs(np.median(found.depth / world.depth) - 1) < 0.03
 
 
+@pytest.mark.slow
 def test_a_frame_that_is_not_placed_where_windows_meet_is_nan_and_the_rest_is_right(exact_pairs, world):
     bad = LENGTH - 4  # in both windows
     found = joined(aligned(with_garbage(*exact_pairs, bad))).finish()
@@ -212,6 +215,7 @@ def test_a_frame_that_is_not_placed_where_windows_meet_is_nan_and_the_rest_is_ri
     np.testing.assert_allclose(found.focal_px, world.intrinsics[:, 0], rtol=2e-3)  # of that frame too
 
 
+@pytest.mark.slow
 def test_a_window_that_nothing_connects_is_left_out(exact_pairs, world):
     """Six frames that say nothing: what comes after them cannot be placed beside what comes before."""
     predictions, flows = exact_pairs

@@ -100,6 +100,7 @@ def failed(output: str) -> list[str]:
     return [line for line in output.splitlines() if " FAIL" in line]
 
 
+@pytest.mark.slow
 def test_the_recorded_subset_agrees(capsys):
     assert main(["monst3r", str(RECORDED)]) == 0
     out = capsys.readouterr().out

@@ -228,6 +228,7 @@ def test_the_capture_can_be_written_and_read(made, tmp_path):
 
 @each_engine
 @pytest.mark.parametrize("kind", ["locked", "rotation"])
+@pytest.mark.slow
 def test_a_camera_that_does_not_travel_is_told(case, kind, tmp_path):
     """No parallax: the camera is usable and a warning says so. Depth that comes from parallax is marked as a guess."""
     still = scene(kind)
@@ -247,6 +248,7 @@ def test_a_camera_that_does_not_travel_is_told(case, kind, tmp_path):
 
 
 @each_engine
+@pytest.mark.slow
 def test_known_masks_are_kept(case, moving, tmp_path):
     """What the user says moves is in the capture's mask, where the footage alone would not show it."""
     part = moving.first(6)
@@ -279,6 +281,7 @@ def test_known_poses_are_kept_or_refused(case, moving, tmp_path):
 
 
 @pytest.mark.parametrize("case", [c for c in CASES.values() if c.takes_poses], ids=lambda c: c.settings.engine)
+@pytest.mark.slow
 def test_known_poses_of_a_camera_that_stands_still_are_kept(case, tmp_path):
     """What the picture shows, that nothing moves, is no reason to drop where the user says that the camera is."""
     part = scene("locked").first(5)

@@ -136,6 +136,7 @@ def test_the_capture_says_what_made_it(solved):
     assert all(frame.registered and not frame.interpolated for frame in solved.frames)
 
 
+@pytest.mark.slow
 def test_windows_give_nearly_what_one_solve_gives(world, solved, tmp_path):
     long = world_of(18)
     whole = capture_of(long, tmp_path, neighbours=1)
@@ -144,6 +145,7 @@ def test_windows_give_nearly_what_one_solve_gives(world, solved, tmp_path):
     assert depth_error(parts, long) < depth_error(whole, long) + 0.005
 
 
+@pytest.mark.slow
 def test_frames_that_are_not_solved_are_filled_in(world, tmp_path):
     capture = capture_of(world, tmp_path, solve_every=3)
     assert [f.registered for f in capture.frames] == [t % 3 == 0 for t in range(FRAMES)]
@@ -153,6 +155,7 @@ def test_frames_that_are_not_solved_are_filled_in(world, tmp_path):
     assert iou(capture.dynamic, world.dynamic) > 0.7
 
 
+@pytest.mark.slow
 def test_a_frame_that_does_not_fit_is_flagged_and_interpolated(world, solved, tmp_path):
     capture = capture_of(world, tmp_path, OracleEngine(world, garbage=(4,)))
     assert not capture.frames[4].registered
@@ -162,12 +165,14 @@ def test_a_frame_that_does_not_fit_is_flagged_and_interpolated(world, solved, tm
     assert pose_error(capture, world).ate_relative < 0.02
 
 
+@pytest.mark.slow
 def test_a_known_lens_is_kept(world, tmp_path):
     capture = capture_of(world, tmp_path, lens=LensSettings(focal_mm=36 * 0.9, sensor_width_mm=36))
     np.testing.assert_allclose(capture.intrinsics[:, 0], 0.9 * WIDTH)
     assert capture.shot.focal_source == "user"
 
 
+@pytest.mark.slow
 def test_known_intrinsics_are_kept_with_their_principal_point(world, tmp_path):
     """A plate whose lens looks past its middle: 30 pixels to the left, as a crop makes it."""
     lens = world.intrinsics - [0, 0, 30 / PLATE, 0]
@@ -178,6 +183,7 @@ def test_known_intrinsics_are_kept_with_their_principal_point(world, tmp_path):
     assert pose_error(capture, seen).rotation_deg_rmse < 0.15
 
 
+@pytest.mark.slow
 def test_known_poses_are_kept_and_give_the_scale(world, tmp_path):
     clip = clip_of(world, known_cameras=KnownCameras(world_from_camera=world.world_from_camera))
     capture = capture_of(world, tmp_path, clip=clip)
@@ -186,12 +192,14 @@ def test_known_poses_are_kept_and_give_the_scale(world, tmp_path):
     assert np.median(np.abs(np.asarray(capture.depth)[shown] / world.depth[shown] - 1)) < 0.02
 
 
+@pytest.mark.slow
 def test_a_zoom_is_followed(tmp_path):
     world = zooming(10, WIDTH, HEIGHT)
     capture = capture_of(world, tmp_path, zoom=True)
     np.testing.assert_allclose(capture.intrinsics[:, 0], world.intrinsics[:, 0], rtol=0.05)
 
 
+@pytest.mark.slow
 def test_a_locked_off_camera_is_seen_to_stand_still(tmp_path):
     world = world_of(8, "locked")
     capture = capture_of(world, tmp_path)
@@ -200,6 +208,7 @@ def test_a_locked_off_camera_is_seen_to_stand_still(tmp_path):
     assert iou(capture.dynamic, world.dynamic) > 0.85
 
 
+@pytest.mark.slow
 def test_masks_of_the_user_are_added_or_stand_alone(world, tmp_path):
     mine = np.zeros((FRAMES, HEIGHT * PLATE, WIDTH * PLATE), bool)
     mine[:, :40, :40] = True
@@ -210,6 +219,7 @@ def test_masks_of_the_user_are_added_or_stand_alone(world, tmp_path):
     np.testing.assert_array_equal(alone.plate_masks, mine)
 
 
+@pytest.mark.slow
 def test_without_flow_there_is_a_rougher_camera_and_no_mover_and_it_says_so(world, tmp_path):
     capture = capture_of(world, tmp_path, flow="none")
     assert pose_error(capture, world).ate_relative < 0.1
@@ -223,6 +233,7 @@ def test_the_preview_is_rough_and_says_so(world, tmp_path):
     assert any("preview" in text for text in capture.shot.warnings)
 
 
+@pytest.mark.slow
 def test_too_few_frames_that_fit_are_an_error(world, tmp_path):
     with pytest.raises(UserError, match="could be placed for only"):
         capture_of(world, tmp_path, OracleEngine(world, garbage=tuple(range(1, FRAMES))))

@@ -28,7 +28,7 @@ from ..monst3r.movers import plate_movers
 from ..monst3r.pictures import Pictures, key_frames, pictures_of
 from ..monst3r.preview import preview, preview_pairs
 from ..monst3r.report import to_capture
-from ..nets.memory import free_bytes
+from ..nets.memory import free_bytes, release
 from ..nets.weights import check_installed, find_installed
 from ..refine import PLAN as REFINEMENT_PLAN
 from ..refine import refine_camera
@@ -93,6 +93,7 @@ class MonST3REngine:
         movers = None if clip.known_masks is None else pictures.to_grid(clip.known_masks)
         joined, locked = self._solve(windows, keys, network, flow, given, movers, pictures, options, device, run)
         del network  # its memory is needed no more
+        release(device)
 
         with run.stage("Aligning", 0.1):
             solution = joined.finish(run.progress)

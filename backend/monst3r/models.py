@@ -22,7 +22,7 @@ from ..run import Run
 from ..wire import MonST3RSettings
 
 log = logging.getLogger(__name__)
-PRECISIONS = {"exact": EXACT, "fast": FAST, "fastest": FASTEST}
+PRECISIONS = {"exact": EXACT, "fast": FAST, "fastest": FASTEST, "compiled": replace(FAST, compiled=True)}
 
 
 class PairSource(Protocol):

@@ -209,6 +209,7 @@ class MonST3RSettings(Settings):
             ("exact", "Exact", "32-bit numbers throughout"),
             ("fast", "Fast", "16-bit numbers in the trunk"),
             ("fastest", "Fastest", "16-bit numbers throughout"),
+            ("compiled", "Fast and Compiled", "As Fast, compiled for the card: minutes before the first pair"),
         ),
         advanced=True,
     )

@@ -19,6 +19,9 @@ def pytest_configure(config) -> None:
     place = config.stash[places] = Path(tempfile.mkdtemp(prefix="kinora-tests-"))
     os.environ["KINORA_HOME"] = str(place / "kinora")
     os.environ["BLENDER_USER_RESOURCES"] = str(place / "blender")
+    # Torch's threads wait for each other by spinning: on tensors as small as a test's, and cores that are shared, that
+    # is most of the time.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     (place / "blender").mkdir()
 
 

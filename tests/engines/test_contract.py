@@ -147,7 +147,7 @@ def moving() -> Scene:
     return scene()
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=["classical", pytest.param("monst3r", marks=pytest.mark.slow)])
 def made(request, moving, tmp_path_factory):
     """(case, its capture of the scene, the stages it reported)"""
     stages = []
@@ -280,6 +280,7 @@ def test_known_poses_are_kept_or_refused(case, moving, tmp_path):
     assert np.abs(np.asarray(capture.depth) / true.depth - 1)[known_depth].mean() < 2 * case.depth_error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [c for c in CASES.values() if c.takes_poses], ids=lambda c: c.settings.engine)
 @pytest.mark.slow
 def test_known_poses_of_a_camera_that_stands_still_are_kept(case, tmp_path):

@@ -111,6 +111,7 @@ def solved(world, tmp_path_factory) -> Capture:
 # With an oracle of the fixtures' noise in the network's place
 
 
+@pytest.mark.slow
 def test_cameras_depth_and_masks_are_near_the_truth(solved, world):
     error = pose_error(solved, world)
     assert error.compared == FRAMES
@@ -120,6 +121,7 @@ def test_cameras_depth_and_masks_are_near_the_truth(solved, world):
     assert iou(solved.dynamic, world.dynamic) > 0.9
 
 
+@pytest.mark.slow
 def test_the_camera_is_given_on_the_plate_as_well(solved, world):
     width = WIDTH * PLATE
     assert solved.clip.plate_size == (width, HEIGHT * PLATE)
@@ -129,6 +131,7 @@ def test_the_camera_is_given_on_the_plate_as_well(solved, world):
     np.testing.assert_allclose(solved.plate_intrinsics[:, 2], (WIDTH / 2 + 0.5) * PLATE)
 
 
+@pytest.mark.slow
 def test_the_capture_says_what_made_it(solved):
     assert solved.engine.name == "monst3r"
     assert not solved.engine.commercial_use

@@ -67,6 +67,7 @@ def test_a_clip_goes_in_and_a_capture_comes_back(it, tmp_path):
     assert capture.clip.source == str(clip), "the plate is named as this machine knows it, also after an upload"
 
 
+@pytest.mark.slow
 def test_progress_only_grows_and_tells_its_stage(near, tmp_path):
     ticket = near.submit(clip_that(tmp_path, "slow"), SETTINGS, tmp_path / "out")
     events = collect(near, lambda events: sum(isinstance(e, JobProgress) for e in events) >= 3)
@@ -183,6 +184,7 @@ def test_a_killed_worker_is_told_and_the_next_job_runs(near, tmp_path):
 
 
 @pytest.mark.parametrize("deed", [pytest.param("slow", marks=pytest.mark.slow), "deaf"])
+@pytest.mark.slow
 def test_cancel_ends_a_running_job_and_leaves_nothing(near, tmp_path, deed):
     ticket = near.submit(clip_that(tmp_path, deed), SETTINGS, tmp_path / "place" / "out")
     collect(near, lambda events: any(isinstance(e, JobProgress) and e.stage == "Looking" for e in events))
@@ -251,6 +253,7 @@ def test_a_stranger_on_the_port_is_told_from_a_backend(broker):
         assert "not a Kinora backend" in reason(dataclasses.replace(broker.connection, address=address))
 
 
+@pytest.mark.slow
 def test_a_job_survives_the_connection_and_the_server(tmp_path):
     """The server goes away under a running job and comes back: the same ticket ends with the capture."""
     clip, port = clip_that(tmp_path, "slow"), free_port()

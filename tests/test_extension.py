@@ -102,6 +102,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 def test_blender_installs_enables_disables_and_removes_it(archive, tmp_path):
     child = [sys.executable, "-c", INSTALL_AND_USE, str(archive), str(tmp_path)]
     environ = {**os.environ, "BLENDER_USER_RESOURCES": str(tmp_path)}

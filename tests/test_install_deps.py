@@ -199,6 +199,7 @@ def test_a_package_that_cannot_be_had_is_one_sentence_and_the_log_has_the_rest(e
     assert "alpha" in setup.LOG.read_text()
 
 
+@pytest.mark.slow
 def test_an_installer_killed_in_the_middle_is_finished_by_the_next(env, place):
     """uv is killed while it copies 2,000 files; whatever it left, the next run ends whole."""
     (setup.LOCKS / "tiny.txt").write_text(
@@ -239,6 +240,7 @@ class QuietPages(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("left_behind", [None, "torchvision"])
+@pytest.mark.slow
 def test_an_index_that_does_not_answer_gives_the_registrys_pair(env, registry, left_behind):
     """And what half a try left, or a killed one, does not survive into the pair."""
     pins = ("torch==2.15.0", "torchvision==0.29.2", "roma==1.8.0")

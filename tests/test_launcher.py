@@ -46,6 +46,7 @@ def test_what_is_installed_is_started_found_and_stopped(home):
     launcher.stop(connection)  # no harm done
 
 
+@pytest.mark.slow
 def test_a_stale_connection_file_is_nobody(home):
     Connection("tcp://127.0.0.1:9", "s" * 40, "c" * 40, "x" * 40).write(paths.connection_file(home))
     assert launcher.find_running() is None

@@ -110,6 +110,7 @@ def test_a_locked_camera_does_not_move_and_its_movers_are_found():
     assert overlap(result.moving, world.dynamic) > 0.85
 
 
+@pytest.mark.slow
 def test_a_zoom_is_followed():
     world = zooming(10, 48, 32)
     result = align(*predicted(world, NOISY), 10, knowns=Knowns(per_frame_focal=True, focal_steadiness=0.05))
@@ -125,6 +126,7 @@ def test_something_large_that_moves_does_not_take_the_camera_with_it():
     assert overlap(result.moving, world.dynamic) > 0.85
 
 
+@pytest.mark.slow
 def test_movers_that_the_user_knows_are_movers_and_looking_for_more_can_be_left_out(noisy, found, room):
     given = torch.zeros(room.dynamic.shape, dtype=torch.bool)
     given[:, :4, :4] = True
@@ -136,6 +138,7 @@ def test_movers_that_the_user_knows_are_movers_and_looking_for_more_can_be_left_
     assert (alone.scores == 0).all()
 
 
+@pytest.mark.slow
 def test_the_threshold_says_how_much_is_taken_to_move(noisy, found):
     """Of the same scores more is masked below a lower threshold."""
     low = align(*noisy, FRAMES, movers=MoverOptions(threshold=0.5))
@@ -196,6 +199,7 @@ def test_a_network_that_is_not_sure_of_anything_is_refused(exact):
         align(unsure, exact[1], FRAMES)
 
 
+@pytest.mark.slow
 def test_progress_goes_from_nothing_to_all_and_may_stop_it_at_any_time(exact):
     told = []
     align(*exact, FRAMES, progress=told.append)

@@ -116,6 +116,7 @@ def test_the_depth_term_ignores_the_scale_of_a_frame():
         alignment_loss(truth.state, truth.predictions, settings=settings)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_value():
     truth = room_pairs(frame_count=3, width=8, height=4)
     state = disturbed(truth.state)

@@ -132,6 +132,7 @@ def test_a_failure_is_one_line_and_a_bug_shows_its_traceback_and_its_log(home, t
 @pytest.mark.parametrize(
     ("deed", "number"), [("deaf", signal.SIGINT), pytest.param("slow", signal.SIGTERM, marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_an_interrupt_stops_even_a_call_that_hears_nothing_and_leaves_nothing(home, tmp_path, deed, number):
     process = start("reconstruct", clip_that(tmp_path, deed), "--out", tmp_path / "new" / "out")
     wait_for(lambda: list(home.glob("scratch-*/*/store.npy")) or list(home.glob("scratch-*/store.npy")))

@@ -164,6 +164,7 @@ def shot_through(lens: LensSettings, width: int, height: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("width", "height"), [(320, 200), (1700, 850)], ids=["plate size", "shrunk"])
+@pytest.mark.slow
 def test_the_store_shows_the_plate_without_its_distortion(tmp_path, run, width, height):
     plate = shot_through(LENS, width, height)
     clip = open_clip(save_images(tmp_path / "lens", [plate] * 3), ClipSettings(), run, lens=LENS)

@@ -211,6 +211,7 @@ def test_a_frame_without_a_camera_stays_without(room):
 # --- cameras that do not travel ---
 
 
+@pytest.mark.slow
 def test_a_turn_on_the_spot_gets_no_path():
     true = film_room(hand_held(6, "rotation"), SIZE, FOCAL_PX)
     capture = oracle_capture(true)

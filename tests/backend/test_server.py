@@ -60,6 +60,7 @@ def test_the_key_of_the_connection_file_opens(broker):
     assert can_enter(broker.connection)
 
 
+@pytest.mark.slow
 def test_no_other_key_opens_nor_none(broker):
     public, secret = other_keys()
     for change in (
@@ -98,6 +99,7 @@ def test_the_keys_outlive_the_server(tmp_path):
     assert not (tmp_path / "home" / "connection.json").exists()
 
 
+@pytest.mark.slow
 def test_a_second_server_is_refused_and_the_first_goes_on(broker, raw):
     with pytest.raises(UserError, match="runs already"), server(broker._home):
         pass

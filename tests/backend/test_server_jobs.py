@@ -107,6 +107,7 @@ def test_a_full_disk_is_told_and_leaves_only_the_log(raw, broker, tmp_path):
 
 
 @pytest.mark.parametrize("deed", [pytest.param("slow", marks=pytest.mark.slow), "deaf"])
+@pytest.mark.slow
 def test_cancel_frees_the_worker_and_leaves_only_the_log(raw, broker, tmp_path, deed):
     """`deaf` is inside a call that holds the interpreter's lock: only killing stops it."""
     job, waiting = (send(raw, clip_that(tmp_path, words))["job"] for words in (deed, "slow"))
@@ -191,6 +192,7 @@ def test_draining_ends_after_the_running_job(tmp_path):
     store.close()
 
 
+@pytest.mark.slow
 def test_a_database_on_a_full_disk_holds_the_queue_up_and_loses_nothing(tmp_path):
     with server(tmp_path / "home") as it, RawClient(it.connection) as raw:
         job = send(raw, clip_that(tmp_path, "work"))["job"]

@@ -168,6 +168,7 @@ def test_one_wrong_number_in_the_network_is_noticed(tmp_path, capsys):
     assert ["linear_mini__landscape dec2_2" in line for line in failed(capsys.readouterr().out)] == [True]
 
 
+@pytest.mark.slow
 def test_wrong_weights_pictures_and_pairs_are_noticed(tmp_path, capsys):
     for part in ("net", "pairs", "preprocess"):
         shutil.copytree(RECORDED / part, tmp_path / part)

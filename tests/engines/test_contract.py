@@ -259,6 +259,7 @@ def test_known_masks_are_kept(case, moving, tmp_path):
 
 
 @each_engine
+@pytest.mark.slow
 def test_known_poses_are_kept_or_refused(case, moving, tmp_path):
     """Given cameras come back as they are, and the rest is in their world and at their scale; or the engine says no."""
     part = moving.first(6)

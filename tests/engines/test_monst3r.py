@@ -267,6 +267,7 @@ class SmallEngine(MonST3REngine):
         return PairPredictor(network, pictures, device, EXACT_NUMBERS, run, total), ({"name": "small"},)
 
 
+@pytest.mark.slow
 def test_from_a_video_file_to_a_whole_capture(tmp_path, monkeypatch):
     world = world_of(6)
     plate = clip_of(world).frames

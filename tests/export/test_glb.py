@@ -188,6 +188,7 @@ def test_times_that_do_not_increase_are_refused(exact, tmp_path):
         add_scene(stuck, tmp_path)
 
 
+@pytest.mark.slow
 def test_blenders_own_importer_shows_the_same(tmp_path):
     """One time step a frame, the camera where it was, and the plate's colours on the points."""
     capture = as_capture(room(FRAMES), fps=Fraction(24))

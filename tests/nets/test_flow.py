@@ -107,6 +107,7 @@ def test_flows_agree_within_a_tolerance_that_grows_with_the_motion():
 
 
 @pytest.mark.parametrize("model", ["large", "small"])
+@pytest.mark.slow
 def test_with_frames_encoded_once_raft_is_still_raft(model):
     images = pictures(3, 128, 136)
     network = raft(model)
@@ -124,6 +125,7 @@ def test_with_frames_encoded_once_raft_is_still_raft(model):
     assert not network.corr_block.corr_pyramid
 
 
+@pytest.mark.slow
 def test_half_precision_is_near_the_full_one():
     images = pictures(2, 128, 128)
     full, half = (RaftFlow(images, raft(), Run(), updates=2, precision=p) for p in (torch.float32, torch.bfloat16))
@@ -160,6 +162,7 @@ def test_pictures_of_any_size_are_fitted_to_raft_and_back(height, width):
     torch.testing.assert_close(found.flow.float(), expected.expand(1, 2, height, width), atol=0.01, rtol=0)
 
 
+@pytest.mark.slow
 def test_short_memory_means_fewer_pairs_at_once_and_at_one_pair_an_error(caplog):
     images = pictures(3, 128, 128)
     network = raft()

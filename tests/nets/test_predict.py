@@ -58,6 +58,7 @@ def predictor(net, images, run=None, precision=EXACT, **kwargs) -> PairPredictor
 
 @pytest.mark.parametrize("size", [(48, 80), (80, 48)], ids=["landscape", "portrait"])
 @pytest.mark.parametrize("name", ["dpt_mini", "linear_mini"])
+@pytest.mark.slow
 def test_predictions_are_those_of_the_network_in_half_precision_and_in_the_order_asked(name, size):
     images = clip(4, *size)
     net = fixture_net(name, Counting)
@@ -109,6 +110,7 @@ def test_frames_are_read_when_they_are_needed(net):
     assert sorted(Store.read) == [700, 701]
 
 
+@pytest.mark.slow
 def test_too_little_memory_for_a_chunk_only_takes_longer(net, monkeypatch, caplog):
     monkeypatch.setitem(predict.MOST_AT_ONCE, "cpu", 8)
     whole = predictor(fixture_net("dpt_mini", Counting), clip()).predict(EDGES)

@@ -51,6 +51,7 @@ def composited(scene, frame, output, tmp_path, floats=False):
     return pixels
 
 
+@pytest.mark.slow
 def test_the_plate_plays_in_step_with_the_points(tmp_path, scene, footage):
     capture = with_frames_skipped(small(4, PLATE, source=str(footage)), (5, 6, 7, 8))
     collection = imported(capture, tmp_path, scene, images=True, start_frame=101)
@@ -115,6 +116,7 @@ def test_missing_pictures_are_said_and_the_rest_imported(tmp_path, scene):
     assert player_of(collection)
 
 
+@pytest.mark.slow
 def test_masks_are_seen_at_their_frame(tmp_path, scene):
     capture = small(3, PLATE)
     mask = np.zeros((3, HEIGHT, WIDTH), bool)
@@ -135,6 +137,7 @@ def test_depth_and_confidence_come_in_their_own_units(tmp_path, scene):
     assert np.abs(seen - confidence[1]).max() < 1 / 255
 
 
+@pytest.mark.slow
 def test_pictures_of_skipped_frames_are_held(tmp_path, scene):
     capture = with_frames_skipped(small(3, PLATE), (0, 2, 5))
     mask = np.zeros((3, HEIGHT, WIDTH), bool)

@@ -104,6 +104,7 @@ def test_what_the_user_can_fix_is_shown_with_its_hint(session, ask):
     assert "looking at 1 files" in report
 
 
+@pytest.mark.slow
 def test_a_bug_in_the_backend_is_shown_and_the_next_job_works(session, ask):
     job = ask("bug")
     pump_until(session, lambda: not job.active)

@@ -156,6 +156,7 @@ for size in map(int, sys.argv[2:]):  # no file may grow beyond this, as on a ful
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot limit the size of a file")
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path):
     """At sizes that stop the arrays, the images, and the GLB, which is the largest file."""
     sizes = ["50", "5000", "90000", "300000"]

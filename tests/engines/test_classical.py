@@ -99,5 +99,6 @@ def test_tracks_project_to_where_they_were_seen(broken):
 @pytest.mark.slow
 def test_the_same_job_gives_the_same_camera(world, tmp_path):
     a, b = (capture_of(world, tmp_path) for _ in range(2))
-    np.testing.assert_allclose(a.world_from_camera, b.world_from_camera, atol=1e-4)
+    # To a five-thousandth of the median depth: the solvers' threads add up in any order.
+    np.testing.assert_allclose(a.world_from_camera, b.world_from_camera, atol=1e-3)
     assert replace(a.shot, details={}).kind == b.shot.kind

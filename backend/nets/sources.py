@@ -141,6 +141,7 @@ def from_disk(model: Model, source: Path, folder: Path, in_place: bool, run: Run
     if not source.exists():
         raise UserError(f"There is no file {source}", "check the path")
     checkpoint = _checkpoint_in(model, source) if source.is_dir() else source
+    judge(model, checkpoint, checkpoint.name, True)  # first: a cut or foreign file needs no companions
     chosen = [(model.checkpoint, checkpoint)]
     for file in model.files[1:]:
         beside = checkpoint.with_name(file.name)

@@ -24,7 +24,7 @@ from .refinement.gauge import carry, depth_factors
 from .refinement.points import measure
 from .refinement.sightings import Static, still_sightings
 from .refinement.solve import MIN_SIGHTINGS, OUTLIER_TIMES, Solved, solve_moving, solve_turning, without_outliers
-from .refinement.verdict import FEW, NO_BETTER, Verdict, judge, mean_by_frame
+from .refinement.verdict import FEW, Verdict, judge, mean_by_frame
 from .run import Run
 from .wire import Capture, FrameReport, Tracks
 
@@ -225,7 +225,8 @@ def measured(
             "tracks": len(points),
         }
     good = details.get("mean_reprojection_error_px", math.inf) < GOOD_PX
-    if refused is not None and not (refused == NO_BETTER and good):
+    # Where enough tracks agree with the camera as it is, there is nothing to say.
+    if refused is not None and (refused == FEW or not good):
         warnings = (*warnings, f"The camera could not be refined: {refused}")
     details["refinement"] = {
         "refined_frames": 0 if verdict is None else int(verdict.better.sum()),

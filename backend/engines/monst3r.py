@@ -17,7 +17,7 @@ import torch
 
 from ..align.align import MoverOptions, align
 from ..align.graph import make_pairs
-from ..align.predictions import PairFlows, PairPredictions
+from ..align.predictions import PairFlows, PairPredictions, Pairs
 from ..align.windows import Joiner, Window, windows_of
 from ..clip import Clip
 from ..device import choose_device
@@ -35,7 +35,7 @@ from ..refine import refine_camera
 from ..run import Run
 from ..wire import Capture, JobSettings, MonST3RSettings, UserError
 
-Pairs = TypeVar("Pairs", PairPredictions, PairFlows)
+SomePairs = TypeVar("SomePairs", bound=Pairs)
 #: Pairs move to the device when it has so many times the room that they take.
 ROOM = 3
 
@@ -187,7 +187,7 @@ class MonST3REngine:
         return replace(capture, timings=tuple(run.timings))
 
 
-def at_hand(pairs: Pairs, device: torch.device) -> Pairs:
+def at_hand(pairs: SomePairs, device: torch.device) -> SomePairs:
     """The pairs in the device's own memory when that has plenty of room, since each is read several times."""
     if device.type == "cpu" or ROOM * pairs.nbytes > free_bytes(device):
         return pairs

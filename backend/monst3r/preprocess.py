@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 
 from ..wire import PlateMap, UserError
@@ -104,12 +103,6 @@ def on_grid(image: Image.Image | np.ndarray, grid: Grid) -> np.ndarray:
     else:
         image = image.resize(grid.size, Image.Resampling.LANCZOS)
     return np.asarray(image)
-
-
-def network_input(rgb: np.ndarray) -> torch.Tensor:
-    """(N, 3, H, W) float32 in -1 ... 1 of (N, H, W, 3) uint8 pictures."""
-    pixels = torch.from_numpy(np.array(rgb)).permute(0, 3, 1, 2).contiguous()
-    return (pixels.float() / 255 - 0.5) / 0.5
 
 
 def read_image(path: Path) -> Image.Image:

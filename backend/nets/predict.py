@@ -136,7 +136,7 @@ class PairPredictor:
         return torch.stack([maps[f] for f in frames])
 
 
-def network_input(frames: np.ndarray, device: torch.device | str) -> Tensor:
+def network_input(frames: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """(B, 3, H, W) float32 in -1..1 on a device, of (B, H, W, 3) uint8 RGB pictures."""
     pictures = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
     return (pictures.float() / 255 - 0.5).div_(0.5).movedim(-1, 1).contiguous()

@@ -12,7 +12,8 @@ from pathlib import Path
 import PIL
 
 from backend.align.graph import make_pairs
-from backend.monst3r.preprocess import network_input, prepare, read_image, video_frame_indices
+from backend.monst3r.preprocess import prepare, read_image, video_frame_indices
+from backend.nets.predict import network_input
 from backend.wire import UserError
 
 from .rows import Arrays, Row, absent, count, guarded, near, unchecked

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from backend.monst3r.preprocess import network_input
 from backend.nets.pairwise import Encoded, PairwiseConfig, PairwiseNet, aliases
+from backend.nets.predict import network_input
 from backend.nets.vit import grid_positions
 from tests.recipe import published_names, recipe_state
 

@@ -4,12 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from backend.monst3r.preprocess import (
     grid_for,
-    network_input,
     prepare,
     read_image,
     usable_files,
@@ -77,14 +75,6 @@ def test_a_picture_too_narrow_for_one_patch_is_refused(source):
 def test_a_square_without_crop_is_refused_where_the_original_breaks():
     with pytest.raises(UserError, match="needs cropping"):
         prepare(Image.new("RGB", (300, 300)), crop=False)
-
-
-def test_black_is_minus_one_and_white_is_one():
-    pictures = np.stack([np.zeros((4, 6, 3), np.uint8), np.full((4, 6, 3), 255, np.uint8)])
-    tensor = network_input(pictures)
-    assert tensor.shape == (2, 3, 4, 6)
-    assert torch.equal(tensor[0], -torch.ones(3, 4, 6))
-    assert torch.equal(tensor[1], torch.ones(3, 4, 6))
 
 
 def test_pictures_are_turned_upright(tmp_path):

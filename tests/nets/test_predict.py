@@ -202,3 +202,11 @@ def test_a_full_cache_lets_go_of_what_was_used_longest_ago():
     assert cache.get(0) is not None
     cache.put(2, torch.zeros(1))
     assert (0 in cache, 1 in cache, 2 in cache) == (True, False, True)
+
+
+def test_black_is_minus_one_and_white_is_one():
+    pictures = np.stack([np.zeros((4, 6, 3), np.uint8), np.full((4, 6, 3), 255, np.uint8)])
+    tensor = network_input(pictures)
+    assert tensor.shape == (2, 3, 4, 6)
+    assert torch.equal(tensor[0], -torch.ones(3, 4, 6))
+    assert torch.equal(tensor[1], torch.ones(3, 4, 6))

@@ -18,6 +18,7 @@ from .compositor import elements_group, show_group
 from .conventions import BlenderLens, blender_fps, clip_frames
 from .fusion import merge_static
 from .images import Timing, load_pictures, show_behind_camera
+from .imported import CAMERA, PLAYER, ROOT, STATIC, mark
 from .materials import point_material
 from .options import ImportOptions
 from .orient import as_shot, find_orientation
@@ -86,7 +87,10 @@ def _build(
         show_behind_camera(camera, pictures, timing)
     elements = elements_group(name, pictures, timing)
 
-    for ob in (root, camera, *objects):
+    roles = dict(zip((root, camera, *objects), (ROOT, CAMERA, PLAYER, STATIC)))
+    mark(collection, "collection", root)
+    for ob, role in roles.items():
+        mark(ob, role, root)
         collection.objects.link(ob)
         if ob is not root:
             ob.parent = root

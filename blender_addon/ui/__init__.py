@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import operators, panels, preferences, properties, session
+from . import acting, operators, panels, preferences, properties, session
 
 #: In the order of registering: panels draw what the others define.
-MODULES = (properties, preferences, session, operators, panels)
+MODULES = (properties, preferences, session, operators, panels, acting)
 
 
 def register() -> None:

@@ -150,6 +150,10 @@ class Capture:
     0 where nothing was measured or filled. `confidence` (T, H, W) float16, `dynamic` (T, H, W) bool,
     `rgb` (T, H, W, 3) uint8 on the undistorted processed grid. `plate_masks` (T, plate H, plate W) bool is the
     motion mask at plate resolution, where the engine made one (a loaded capture has it as image files only).
+
+    Both of what follows may be absent. `objects` (T, H, W) uint8 numbers the movers: 0 where nothing moves, and one
+    number from 1 up for the same mover throughout the clip. `velocity` (T, H, W, 3) float16 is how the surface under a
+    pixel moves, world units per second in the world's axes; finite, and 0 where it stands still or is not known.
     """
 
     clip: ClipInfo
@@ -170,6 +174,8 @@ class Capture:
     tracks: Tracks | None = None
     timings: tuple[tuple[str, float], ...] = ()
     plate_masks: np.ndarray | None = None
+    objects: np.ndarray | None = None
+    velocity: np.ndarray | None = None
     folder: Path | None = None  # where it was read from
 
     def __post_init__(self) -> None:
@@ -180,8 +186,10 @@ class Capture:
             ("rgb", self.rgb, (t, h, w, 3)),
             ("confidence", self.confidence, (t, h, w)),
             ("dynamic", self.dynamic, (t, h, w)),
+            ("objects", self.objects, (t, h, w)),
+            ("velocity", self.velocity, (t, h, w, 3)),
         ):
-            if value.shape != shape:
+            if value is not None and value.shape != shape:
                 raise ValueError(f"{name} has shape {value.shape}, expected {shape}")
         for name, value in (
             ("frames", self.frames),
@@ -255,6 +263,10 @@ def write_capture(
         np.save(staging / "conf.npy", np.ascontiguousarray(capture.confidence, np.float16))
         np.save(staging / "dynamic.npy", np.ascontiguousarray(capture.dynamic, bool))
         np.save(staging / "rgb.npy", np.ascontiguousarray(capture.rgb, np.uint8))
+        if capture.objects is not None:
+            np.save(staging / "objects.npy", np.ascontiguousarray(capture.objects, np.uint8))
+        if capture.velocity is not None:
+            np.save(staging / "velocity.npy", np.ascontiguousarray(capture.velocity, np.float16))
         if capture.tracks is not None:
             np.savez(staging / "tracks.npz", **{k: np.asarray(v) for k, v in vars(capture.tracks).items()})
         for add in add_files:
@@ -316,6 +328,8 @@ def read_capture(folder: Path | str) -> Capture:
             frames=tuple(FrameReport(**f) for f in info["frames"]),
             shot=ShotReport(**{**info["shot"], "warnings": tuple(info["shot"]["warnings"])}),
             tracks=_read_tracks(folder / "tracks.npz"),
+            objects=_optional_array(folder / "objects.npy"),
+            velocity=_optional_array(folder / "velocity.npy"),
             timings=tuple((t["stage"], t["seconds"]) for t in info["timings"]),
             folder=folder.absolute(),
         )
@@ -335,6 +349,10 @@ def read_capture(folder: Path | str) -> Capture:
 def read_metadata(folder: Path | str) -> dict[str, Any]:
     """capture.json as it stands, for what exporters and tools added to it."""
     return json.loads((Path(folder) / "capture.json").read_text(encoding="utf-8"))
+
+
+def _optional_array(path: Path) -> np.ndarray | None:
+    return np.load(path, mmap_mode="r") if path.is_file() else None
 
 
 def _read_tracks(path: Path) -> Tracks | None:

@@ -18,6 +18,7 @@ from blender_addon.wire.errors import UserError
 from tests.worlds import as_capture, room
 
 ROOT = Path(__file__).resolve().parents[2]
+MOVERS = ("objects", "velocity")
 ARRAYS = ("world_from_camera", "intrinsics", "rgb", "depth", "confidence", "dynamic")
 
 
@@ -44,11 +45,24 @@ def written(capture, tmp_path) -> Path:
     return write_capture(capture, tmp_path / "shot")
 
 
+@pytest.fixture
+def with_movers(capture) -> Capture:
+    """The same with what is optional: its panel is mover 1 and slides to the right."""
+    velocity = capture.dynamic[..., None] * np.array([1.5, 0, -0.25], np.float16)
+    return replace(capture, objects=capture.dynamic.astype(np.uint8), velocity=velocity)
+
+
 def assert_same(a: Capture, b: Capture) -> None:
     for name in ARRAYS:
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
         assert getattr(a, name).dtype == getattr(b, name).dtype
-    for name in set(vars(a)) - {*ARRAYS, "tracks", "plate_masks", "folder"}:
+    for name in MOVERS:
+        x, y = getattr(a, name), getattr(b, name)
+        assert (x is None) == (y is None)
+        if x is not None:
+            np.testing.assert_array_equal(x, y)
+            assert x.dtype == y.dtype
+    for name in set(vars(a)) - {*ARRAYS, *MOVERS, "tracks", "plate_masks", "folder"}:
         assert getattr(a, name) == getattr(b, name), name
     for name, values in vars(a.tracks).items():
         np.testing.assert_array_equal(values, getattr(b.tracks, name))
@@ -63,6 +77,23 @@ def test_reading_gives_back_what_was_written(capture, written):
 
 def test_a_read_capture_can_be_written_again(written, tmp_path):
     assert_same(read_capture(written), read_capture(write_capture(read_capture(written), tmp_path / "copy")))
+
+
+def test_movers_are_read_as_they_were_written(capture, with_movers, tmp_path):
+    again = read_capture(write_capture(with_movers, tmp_path / "movers"))
+    assert_same(with_movers, again)
+    assert all(isinstance(getattr(again, name), np.memmap) for name in MOVERS)
+    assert_same(with_movers, read_capture(write_capture(again, tmp_path / "copy")))
+    with pytest.raises(ValueError, match="velocity has shape"):
+        replace(capture, velocity=with_movers.velocity[..., :2])
+
+
+def test_movers_are_files_that_an_older_reader_does_not_look_for(written, with_movers, tmp_path):
+    """It knows the schema and the top-level keys, and opens files by name: only the list of files may differ."""
+    folder = write_capture(with_movers, tmp_path / "movers")
+    assert {p.name for p in folder.iterdir()} - {p.name for p in written.iterdir()} == {f"{n}.npy" for n in MOVERS}
+    mine, old = ({k: v for k, v in read_metadata(f).items() if k != "files"} for f in (folder, written))
+    assert mine == old
 
 
 def test_frames_without_a_camera_stay_without_one(written):
@@ -231,16 +262,18 @@ DAMAGES = {
     "a camera that is a word": (edit(lambda info: info["cameras"]["intrinsics"].append("x")), "damaged"),
     "a missing array": (lambda folder: (folder / "depth.npy").unlink(), "depth.npy is missing or cut; make it again"),
     "a cut array": (cut("conf.npy"), "conf.npy is missing or cut; make it again"),
+    "lost movers": (lambda folder: (folder / "objects.npy").unlink(), "objects.npy is missing or cut"),
     "an array of something else": (overwrite("dynamic.npy"), "damaged"),
     "tracks of something else": (overwrite("tracks.npz"), "damaged"),
 }
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_capture_is_refused_with_a_sentence(written, damage, message):
-    damage(written)
+def test_a_damaged_capture_is_refused_with_a_sentence(with_movers, tmp_path, damage, message):
+    folder = write_capture(with_movers, tmp_path / "shot")
+    damage(folder)
     with pytest.raises(UserError, match=message):
-        read_capture(written)
+        read_capture(folder)
 
 
 def test_an_array_that_would_run_code_is_refused(written):

@@ -370,6 +370,8 @@ def main() -> int:
     parser.add_argument("--python", metavar="PATH", help="build on this Python, not on the running or the best one")
     parser.add_argument("--torch", metavar="BUILD", help="auto, default, none, cpu, or the likes of cu130 and rocm7.0")
     parser.add_argument("--repair", action="store_true", help="check every file, even where all is marked complete")
+    parser.add_argument("--for-python", metavar="3.x", help="extension: for a Blender that was built on this Python")
+    parser.add_argument("--split-platforms", action="store_true", help="extension: a zip for each kind of machine too")
     parser.add_argument("--json", action="store_true", help="tell of progress in lines of JSON")
     options, rest = parser.parse_known_args()
     if rest and options.command not in ("demo", "test"):
@@ -378,7 +380,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a child is stopped too
     try:
         if options.command == "extension":
-            return extension() or 0
+            wanted = ("--for-python", options.for_python) if options.for_python else ()
+            return extension(*wanted, *(["--split-platforms"] if options.split_platforms else [])) or 0
         if options.command == "doctor":
             return subprocess.call([sys.executable, str(LOCKS / "doctor.py")], env=environment())
         env = prepare(options)

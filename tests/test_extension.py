@@ -55,9 +55,28 @@ def test_every_python_of_blender_has_a_wheel_for_every_machine():
     assert tags == {(python, python, machine) for python in ("cp311", "cp313") for machine in machines}
 
 
+@pytest.mark.parametrize("python", ["3.11", "3.13", "3.14"])
+def test_a_zip_for_one_python_has_its_wheels_alone(python, tmp_path):
+    """Distributions build Blender on Pythons of their own; beside a cp311 wheel Blender refuses their abi3 ones."""
+    builder = load(ROOT / "requirements" / "extension.py")
+    text = builder.manifest_for(python)
+    wheels = tomllib.loads(text)["wheels"]
+    tags = {tuple(Path(wheel).stem.split("-")[2:4]) for wheel in wheels}
+    assert len(wheels) == 4
+    assert tags == ({("cp312", "abi3")} if python == "3.14" else {(f"cp{python.replace('.', '')}",) * 2})
+    assert {**tomllib.loads(text), "wheels": None} == {**MANIFEST, "wheels": None}
+
+
+@pytest.mark.parametrize("python", ["3.10", "2.7", "python"])
+def test_a_python_without_a_wheel_is_said(python):
+    with pytest.raises(SystemExit, match="no wheel"):
+        load(ROOT / "requirements" / "extension.py").manifest_for(python)
+
+
 def test_manifest_lock_and_project_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     lock = (ROOT / "requirements" / "extension.txt").read_text(encoding="utf-8")
+    assert len(MANIFEST["platforms"]) == 5  # Apple's two share a wheel
     zmq = re.search(r"(?m)^pyzmq==(\S+)", lock).group(1)
     assert all(f"/pyzmq-{zmq}-" in wheel for wheel in MANIFEST["wheels"])
     assert MANIFEST["version"] == project["project"]["version"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import bpy
@@ -24,20 +22,19 @@ from .options import ImportOptions
 from .orient import as_shot, find_orientation
 from .points import CloudFactory, carrier_cloud, frame_clouds, static_cloud
 from .report import ImportReport, capture_notes
+from .steps import Progress, Step, Steps, all_or_nothing, finish, in_thread
 
 log = logging.getLogger(__name__)
 
 #: A larger disagreement of Blender's camera with the capture is reported, in plate pixels.
 AGREEMENT_PX = 0.05
 
-Progress = Callable[[str, float], None]
-
 
 def import_capture(
     folder: Path | str,
     scene: bpy.types.Scene,
     options: ImportOptions = ImportOptions(),  # noqa: B008, it is frozen
-    run_progress: Progress | None = None,
+    run_progress: Progress = lambda stage, fraction: None,
 ) -> bpy.types.Collection:
     """Build a capture in `scene` and return its collection; `ImportReport.read` tells what was found.
 
@@ -45,29 +42,26 @@ def import_capture(
     that was made is removed again and nothing else has changed. Raises UserError when the folder is not a whole
     capture or has no camera.
     """
-    progress = run_progress or (lambda stage, fraction: None)
-    progress("Reading", 0.0)
+    return finish(import_steps(folder, scene, options), run_progress)
+
+
+def import_steps(folder: Path | str, scene: bpy.types.Scene, options: ImportOptions) -> Steps[bpy.types.Collection]:
+    """`import_capture` in steps of a few milliseconds; the last one links everything, nothing is seen before it.
+
+    Datablocks are held between steps, which no undo and no other file survives: close the steps before those.
+    """
+    return all_or_nothing(_import(folder, scene, options))
+
+
+def _import(folder: Path | str, scene: bpy.types.Scene, options: ImportOptions) -> Steps[bpy.types.Collection]:
+    yield Step("Reading", 0.0)
     capture = read_capture(folder)
     if not capture.has_camera.any():
         raise UserError(f"The capture {capture.folder.name} has no camera in any frame", "reconstruct it again")
-    with _all_or_nothing():
-        return _build(capture, scene, options, progress)
+    return (yield from _build(capture, scene, options))
 
 
-@contextmanager
-def _all_or_nothing() -> Iterator[None]:
-    """Remove every datablock that was made inside, when it ends with an exception."""
-    before = {datablock.session_uid for datablock in bpy.data.user_map()}
-    try:
-        yield
-    except BaseException:
-        bpy.data.batch_remove([d for d in bpy.data.user_map() if d.session_uid not in before])
-        raise
-
-
-def _build(
-    capture: Capture, scene: bpy.types.Scene, options: ImportOptions, progress: Progress
-) -> bpy.types.Collection:
+def _build(capture: Capture, scene: bpy.types.Scene, options: ImportOptions) -> Steps[bpy.types.Collection]:
     collection = bpy.data.collections.new(
         options.collection_name or Path(capture.clip.source).stem or capture.folder.name
     )
@@ -80,8 +74,8 @@ def _build(
     camera, lens = make_camera(f"{name} Camera", capture, timing.scene_frames)
     root.empty_display_size = camera.data.display_size
 
-    objects, points = _points(capture, name, timing, options, progress)
-    progress("Pictures", 0.9)
+    objects, points = yield from _points(capture, name, timing, options)
+    yield Step("Pictures", 0.9)
     pictures = load_pictures(name, capture, read_metadata(capture.folder), timing, options.plate_path)
     if options.show_plate:
         show_behind_camera(camera, pictures, timing)
@@ -98,7 +92,7 @@ def _build(
     notes = [*capture_notes(capture, without_camera, points), *pictures.notes]
     if options.up_axis == "auto" and not orientation.floor_found:
         notes.append("No floor was found: the first camera stands at the origin")
-    progress("Checking the camera", 0.95)
+    yield Step("Checking the camera", 0.95)
     framing = plate_framing(capture, lens) if options.set_scene else scene_framing(scene)
     error_px = camera_agreement(camera, framing, capture, timing.scene_frames)
     if error_px > AGREEMENT_PX:
@@ -119,7 +113,7 @@ def _build(
     report.write(collection, root)
     for note in notes:
         log.warning("%s: %s", name, note)
-    progress("Linking", 0.99)
+    yield Step("Linking", 0.99)
     scene.collection.children.link(collection)
     if options.set_scene:
         set_up_scene(scene, capture, lens, camera, timing)
@@ -131,8 +125,8 @@ def _build(
 
 
 def _points(
-    capture: Capture, name: str, timing: Timing, options: ImportOptions, progress: Progress
-) -> tuple[list[bpy.types.Object], int]:
+    capture: Capture, name: str, timing: Timing, options: ImportOptions
+) -> Steps[tuple[list[bpy.types.Object], int]]:
     """The player, and the static cloud when the two are kept apart; and how many points were made.
 
     The frames' clouds live in a collection that belongs to no scene: only the player's nodes know it, so it cannot
@@ -144,18 +138,19 @@ def _points(
     made, points, keep = [], 0, None
     with CloudFactory() as factory:
         if options.storage == "split":
-            chosen = merge_static(capture, lambda fraction: progress("Merging what stands still", 0.5 * fraction))
+            chosen = yield from in_thread(
+                "Merging what stands still", (0.0, 0.5), lambda progress: merge_static(capture, progress)
+            )
             cloud = static_cloud(capture, factory, f"{name} Static", chosen)
             made.append(bpy.data.objects.new(cloud.name, cloud))
             nodes.add_modifier(made[0], nodes.STATIC, shared)
             points += len(cloud.points)
             keep = capture.dynamic
+        begun = 0.0 if keep is None else 0.5
         for i, ob in enumerate(frame_clouds(capture, factory, frames.name, keep)):
             frames.objects.link(ob)
             points += len(ob.data.points)
-            progress(
-                "Points", (0.5 * (keep is not None)) + (i + 1) / capture.frame_count * (0.9 - 0.5 * (keep is not None))
-            )
+            yield Step("Points", begun + (0.9 - begun) * (i + 1) / capture.frame_count)
         carrier = carrier_cloud(capture, factory, f"{name} Points", timing.clip_frames)
     player = bpy.data.objects.new(carrier.name, carrier)
     times = {"Frames": frames, "Start Frame": float(timing.start_frame), "Length": float(timing.length)}

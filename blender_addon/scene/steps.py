@@ -1,0 +1,118 @@
+"""Steps: long work on Blender's data as a generator of small pieces, so that no window waits for it.
+
+Whoever runs steps may do something else between two of them, and may give them up at any time. What only computes goes
+to a thread (`in_thread`); what touches bpy stays in the thread that runs the steps.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import NamedTuple, TypeVar
+
+import bpy
+import numpy as np
+
+from ..wire.errors import Cancelled
+
+Result = TypeVar("Result")
+Progress = Callable[[str, float], None]
+
+
+class Step(NamedTuple):
+    """How far the work is. `waiting`: nothing was done, since a thread is not ready; come back in a moment."""
+
+    stage: str
+    fraction: float
+    waiting: bool = False
+
+
+Steps = Generator[Step, None, Result]
+
+
+def finish(steps: Steps[Result], progress: Progress = lambda stage, fraction: None) -> Result:
+    """Run steps to their end and return what comes of them. `progress` may raise to give them up."""
+    try:
+        while True:
+            step = next(steps)
+            progress(step.stage, step.fraction)
+            if step.waiting:
+                time.sleep(0.002)
+    except StopIteration as end:
+        return end.value
+    finally:
+        steps.close()
+
+
+def in_thread(
+    stage: str, span: tuple[float, float], work: Callable[[Callable[[float], None]], Result]
+) -> Steps[Result]:
+    """Steps that wait for `work(progress)` in a thread: numbers only, no bpy. Its progress fills the `span`.
+
+    Given up, the work ends at its next call of `progress`.
+    """
+    reached, abandoned = [0.0], threading.Event()
+    outcome: list[Result] = []
+    failure: list[BaseException] = []
+
+    def progress(fraction: float) -> None:
+        if abandoned.is_set():
+            raise Cancelled("Cancelled")
+        reached[0] = fraction
+
+    def run() -> None:
+        try:
+            outcome.append(work(progress))
+        except BaseException as error:  # raised again where the steps are run
+            failure.append(error)
+
+    yield Step(stage, span[0])
+    thread = threading.Thread(target=run, name="kinora-numbers", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            yield Step(stage, span[0] + (span[1] - span[0]) * reached[0], waiting=True)
+            thread.join(0.0)
+    finally:
+        abandoned.set()
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+def all_or_nothing(steps: Steps[Result]) -> Steps[Result]:
+    """The same steps; given up or ended by an exception, every datablock that one of them made is removed again.
+
+    What anybody else makes between two steps stays: Blender numbers its datablocks in the order they are made.
+    """
+    made: set[int] = set()
+    try:
+        while True:
+            before = _newest()
+            try:
+                step = next(steps)
+            finally:
+                made.update(range(before + 1, _newest() + 1))
+            yield step
+    except StopIteration as end:
+        return end.value
+    except BaseException:
+        before = _newest()
+        steps.close()
+        made.update(range(before + 1, _newest() + 1))
+        bpy.data.batch_remove([d for d in bpy.data.user_map() if d.session_uid in made])
+        raise
+
+
+def _newest() -> int:
+    """The highest number that a datablock of this file has."""
+    newest = 0
+    for kind in bpy.data.bl_rna.properties:
+        if kind.type == "COLLECTION":
+            datablocks = getattr(bpy.data, kind.identifier)
+            if len(datablocks):
+                numbers = np.empty(len(datablocks), np.int32)
+                datablocks.foreach_get("session_uid", numbers)
+                newest = max(newest, int(numbers.max()))
+    return newest

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import bpy
@@ -15,26 +18,43 @@ from .camera import camera_agreement, make_camera, plate_framing, scene_framing,
 from .compositor import elements_group, show_group
 from .conventions import BlenderLens, blender_fps, clip_frames
 from .fusion import merge_static
-from .images import Timing, load_pictures, show_behind_camera
+from .images import Pictures, Timing, load_pictures, show_behind_camera
 from .imported import CAMERA, PLAYER, ROOT, STATIC, mark
 from .materials import point_material
 from .options import ImportOptions
 from .orient import as_shot, find_orientation
 from .points import CloudFactory, carrier_cloud, frame_clouds, static_cloud
 from .report import ImportReport, capture_notes
-from .steps import Progress, Step, Steps, all_or_nothing, finish, in_thread
 
 log = logging.getLogger(__name__)
 
 #: A larger disagreement of Blender's camera with the capture is reported, in plate pixels.
 AGREEMENT_PX = 0.05
 
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Built:
+    """Everything of one import, made and in no scene yet. `roles` says what each object is, the root first."""
+
+    capture: Capture
+    timing: Timing
+    collection: bpy.types.Collection
+    root: bpy.types.Object
+    camera: bpy.types.Object
+    lens: BlenderLens
+    roles: dict[bpy.types.Object, str]
+    pictures: Pictures
+    elements: bpy.types.NodeTree
+    report: ImportReport
+
 
 def import_capture(
     folder: Path | str,
     scene: bpy.types.Scene,
     options: ImportOptions = ImportOptions(),  # noqa: B008, it is frozen
-    run_progress: Progress = lambda stage, fraction: None,
+    run_progress: Progress | None = None,
 ) -> bpy.types.Collection:
     """Build a capture in `scene` and return its collection; `ImportReport.read` tells what was found.
 
@@ -42,62 +62,125 @@ def import_capture(
     that was made is removed again and nothing else has changed. Raises UserError when the folder is not a whole
     capture or has no camera.
     """
-    return finish(import_steps(folder, scene, options), run_progress)
-
-
-def import_steps(folder: Path | str, scene: bpy.types.Scene, options: ImportOptions) -> Steps[bpy.types.Collection]:
-    """`import_capture` in steps of a few milliseconds; the last one links everything, nothing is seen before it.
-
-    Datablocks are held between steps, which no undo and no other file survives: close the steps before those.
-    """
-    return all_or_nothing(_import(folder, scene, options))
-
-
-def _import(folder: Path | str, scene: bpy.types.Scene, options: ImportOptions) -> Steps[bpy.types.Collection]:
-    yield Step("Reading", 0.0)
+    progress = run_progress or (lambda stage, fraction: None)
+    progress("Reading", 0.0)
     capture = read_capture(folder)
     if not capture.has_camera.any():
         raise UserError(f"The capture {capture.folder.name} has no camera in any frame", "reconstruct it again")
-    return (yield from _build(capture, scene, options))
+    with _all_or_nothing():
+        built = _build(capture, scene, options, progress)
+        progress("Linking", 0.99)
+        _link(built, scene, options)
+    for note in built.report.notes:
+        log.warning("%s: %s", built.collection.name, note)
+    return built.collection
 
 
-def _build(capture: Capture, scene: bpy.types.Scene, options: ImportOptions) -> Steps[bpy.types.Collection]:
+@contextmanager
+def _all_or_nothing() -> Iterator[None]:
+    """Remove every datablock that was made inside, when it ends with an exception."""
+    before = {datablock.session_uid for datablock in bpy.data.user_map()}
+    try:
+        yield
+    except BaseException:
+        bpy.data.batch_remove([d for d in bpy.data.user_map() if d.session_uid not in before])
+        raise
+
+
+def _build(capture: Capture, scene: bpy.types.Scene, options: ImportOptions, progress: Progress) -> Built:
+    """Make everything of an import; no scene is changed."""
     collection = bpy.data.collections.new(
         options.collection_name or Path(capture.clip.source).stem or capture.folder.name
     )
     name = collection.name
     timing = Timing(options.start_frame, clip_frames(capture.clip))
+    root, root_notes = _root(name, capture, options)
+    camera, lens = make_camera(f"{name} Camera", capture, timing.scene_frames)
+    root.empty_display_size = camera.data.display_size
+    clouds, points = _points(capture, name, timing, options, progress)
+    progress("Pictures", 0.9)
+    pictures, elements = _pictures(capture, name, timing, options, camera)
+    roles = {root: ROOT, camera: CAMERA, **clouds}
+    _assemble(collection, root, roles)
 
+    progress("Checking the camera", 0.95)
+    framing = plate_framing(capture, lens) if options.set_scene else scene_framing(scene)
+    error_px = camera_agreement(camera, framing, capture, timing.scene_frames)
+    report = _report(capture, timing, points, error_px, [*pictures.notes, *root_notes])
+    report.write(collection, root)
+    return Built(capture, timing, collection, root, camera, lens, roles, pictures, elements, report)
+
+
+def _root(name: str, capture: Capture, options: ImportOptions) -> tuple[bpy.types.Object, list[str]]:
+    """The object that everything hangs on, which turns the capture upright; and what to note of that."""
     root = bpy.data.objects.new(name, None)
     orientation = find_orientation(capture) if options.up_axis == "auto" else as_shot()
     root.matrix_basis = Matrix(orientation.blender_from_capture)
-    camera, lens = make_camera(f"{name} Camera", capture, timing.scene_frames)
-    root.empty_display_size = camera.data.display_size
+    if options.up_axis == "auto" and not orientation.floor_found:
+        return root, ["No floor was found: the first camera stands at the origin"]
+    return root, []
 
-    objects, points = yield from _points(capture, name, timing, options)
-    yield Step("Pictures", 0.9)
+
+def _points(
+    capture: Capture, name: str, timing: Timing, options: ImportOptions, progress: Progress
+) -> tuple[dict[bpy.types.Object, str], int]:
+    """The objects that show points, with their roles, and how many points were made.
+
+    The frames' clouds live in a collection that belongs to no scene: only the player's nodes know it, so it cannot
+    show up in a new view layer or in a file that the collection is appended to, and is still saved with it.
+    """
+    least = capture.confidence_default if options.min_confidence < 0 else options.min_confidence
+    shared = {"Point Size": options.point_size, "Min Confidence": least, "Material": point_material(f"{name} Points")}
+    frames = bpy.data.collections.new(f"{name} Frames")
+    static, points, keep, done = {}, 0, None, 0.0
+    with CloudFactory() as factory:
+        if options.storage == "split":
+            done = 0.5
+            chosen = merge_static(capture, lambda fraction: progress("Merging what stands still", done * fraction))
+            cloud = static_cloud(capture, factory, f"{name} Static", chosen)
+            ob = bpy.data.objects.new(cloud.name, cloud)
+            nodes.add_modifier(ob, nodes.STATIC, shared)
+            static[ob] = STATIC
+            points += len(cloud.points)
+            keep = capture.dynamic
+        for i, ob in enumerate(frame_clouds(capture, factory, frames.name, keep)):
+            frames.objects.link(ob)
+            points += len(ob.data.points)
+            progress("Points", done + (i + 1) / capture.frame_count * (0.9 - done))
+        carrier = carrier_cloud(capture, factory, f"{name} Points", timing.clip_frames)
+    player = bpy.data.objects.new(carrier.name, carrier)
+    times = {"Frames": frames, "Start Frame": float(timing.start_frame), "Length": float(timing.length)}
+    nodes.add_modifier(player, nodes.PLAYER, times | shared)
+    return {player: PLAYER, **static}, points
+
+
+def _pictures(
+    capture: Capture, name: str, timing: Timing, options: ImportOptions, camera: bpy.types.Object
+) -> tuple[Pictures, bpy.types.NodeTree]:
+    """Plate, masks, depth and confidence: behind the camera, and as a group for the compositor."""
     pictures = load_pictures(name, capture, read_metadata(capture.folder), timing, options.plate_path)
     if options.show_plate:
         show_behind_camera(camera, pictures, timing)
-    elements = elements_group(name, pictures, timing)
+    return pictures, elements_group(name, pictures, timing)
 
-    roles = dict(zip((root, camera, *objects), (ROOT, CAMERA, PLAYER, STATIC)))
+
+def _assemble(collection: bpy.types.Collection, root: bpy.types.Object, roles: dict[bpy.types.Object, str]) -> None:
+    """Put the objects into their collection and under their root, and mark them as parts of the import."""
     mark(collection, "collection", root)
     for ob, role in roles.items():
         mark(ob, role, root)
         collection.objects.link(ob)
         if ob is not root:
             ob.parent = root
+
+
+def _report(capture: Capture, timing: Timing, points: int, error_px: float, notes: list[str]) -> ImportReport:
+    """What an artist must know of this import; `notes` are those that came up on the way."""
     without_camera = tuple(int(f) for f in timing.scene_frames[~capture.has_camera])
-    notes = [*capture_notes(capture, without_camera, points), *pictures.notes]
-    if options.up_axis == "auto" and not orientation.floor_found:
-        notes.append("No floor was found: the first camera stands at the origin")
-    yield Step("Checking the camera", 0.95)
-    framing = plate_framing(capture, lens) if options.set_scene else scene_framing(scene)
-    error_px = camera_agreement(camera, framing, capture, timing.scene_frames)
+    notes = [*capture_notes(capture, without_camera, points), *notes]
     if error_px > AGREEMENT_PX:
         notes.append(f"Blender's camera is up to {error_px:.2f} px off the plate: see the render size and pixel aspect")
-    report = ImportReport(
+    return ImportReport(
         folder=str(capture.folder),
         engine=capture.engine.name,
         engine_version=capture.engine.version,
@@ -110,52 +193,17 @@ def _build(capture: Capture, scene: bpy.types.Scene, options: ImportOptions) -> 
         max_camera_error_px=error_px,
         notes=tuple(notes),
     )
-    report.write(collection, root)
-    for note in notes:
-        log.warning("%s: %s", name, note)
-    yield Step("Linking", 0.99)
-    scene.collection.children.link(collection)
+
+
+def _link(built: Built, scene: bpy.types.Scene, options: ImportOptions) -> None:
+    """Show what was built in a scene."""
+    scene.collection.children.link(built.collection)
     if options.set_scene:
-        set_up_scene(scene, capture, lens, camera, timing)
-        show_group(scene, elements)
+        set_up_scene(scene, built.capture, built.lens, built.camera, built.timing)
+        show_group(scene, built.elements)
     else:
-        elements.use_fake_user = True
-    settle(camera, scene.frame_current)
-    return collection
-
-
-def _points(
-    capture: Capture, name: str, timing: Timing, options: ImportOptions
-) -> Steps[tuple[list[bpy.types.Object], int]]:
-    """The player, and the static cloud when the two are kept apart; and how many points were made.
-
-    The frames' clouds live in a collection that belongs to no scene: only the player's nodes know it, so it cannot
-    show up in a new view layer or in a file that the collection is appended to, and is still saved with it.
-    """
-    least = capture.confidence_default if options.min_confidence < 0 else options.min_confidence
-    shared = {"Point Size": options.point_size, "Min Confidence": least, "Material": point_material(f"{name} Points")}
-    frames = bpy.data.collections.new(f"{name} Frames")
-    made, points, keep = [], 0, None
-    with CloudFactory() as factory:
-        if options.storage == "split":
-            chosen = yield from in_thread(
-                "Merging what stands still", (0.0, 0.5), lambda progress: merge_static(capture, progress)
-            )
-            cloud = static_cloud(capture, factory, f"{name} Static", chosen)
-            made.append(bpy.data.objects.new(cloud.name, cloud))
-            nodes.add_modifier(made[0], nodes.STATIC, shared)
-            points += len(cloud.points)
-            keep = capture.dynamic
-        begun = 0.0 if keep is None else 0.5
-        for i, ob in enumerate(frame_clouds(capture, factory, frames.name, keep)):
-            frames.objects.link(ob)
-            points += len(ob.data.points)
-            yield Step("Points", begun + (0.9 - begun) * (i + 1) / capture.frame_count)
-        carrier = carrier_cloud(capture, factory, f"{name} Points", timing.clip_frames)
-    player = bpy.data.objects.new(carrier.name, carrier)
-    times = {"Frames": frames, "Start Frame": float(timing.start_frame), "Length": float(timing.length)}
-    nodes.add_modifier(player, nodes.PLAYER, times | shared)
-    return [player, *made], points
+        built.elements.use_fake_user = True
+    settle(built.camera, scene.frame_current)
 
 
 def set_up_scene(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +23,12 @@ from .options import ImportOptions
 from .orient import as_shot, find_orientation
 from .points import CloudFactory, carrier_cloud, frame_clouds, static_cloud
 from .report import ImportReport, capture_notes
+from .steps import Progress, Step, Steps, all_or_nothing, finish, in_thread
 
 log = logging.getLogger(__name__)
 
 #: A larger disagreement of Blender's camera with the capture is reported, in plate pixels.
 AGREEMENT_PX = 0.05
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ def import_capture(
     folder: Path | str,
     scene: bpy.types.Scene,
     options: ImportOptions = ImportOptions(),  # noqa: B008, it is frozen
-    run_progress: Progress | None = None,
+    run_progress: Progress = lambda stage, fraction: None,
 ) -> bpy.types.Collection:
     """Build a capture in `scene` and return its collection; `ImportReport.read` tells what was found.
 
@@ -62,32 +59,31 @@ def import_capture(
     that was made is removed again and nothing else has changed. Raises UserError when the folder is not a whole
     capture or has no camera.
     """
-    progress = run_progress or (lambda stage, fraction: None)
-    progress("Reading", 0.0)
+    return finish(import_steps(folder, scene, options), run_progress)
+
+
+def import_steps(folder: Path | str, scene: bpy.types.Scene, options: ImportOptions) -> Steps[bpy.types.Collection]:
+    """`import_capture` in steps of a few milliseconds; the last one links everything, nothing is seen before it.
+
+    Datablocks are held between steps, which no undo and no other file survives: close the steps before those.
+    """
+    return all_or_nothing(_import(folder, scene, options))
+
+
+def _import(folder: Path | str, scene: bpy.types.Scene, options: ImportOptions) -> Steps[bpy.types.Collection]:
+    yield Step("Reading", 0.0)
     capture = read_capture(folder)
     if not capture.has_camera.any():
         raise UserError(f"The capture {capture.folder.name} has no camera in any frame", "reconstruct it again")
-    with _all_or_nothing():
-        built = _build(capture, scene, options, progress)
-        progress("Linking", 0.99)
-        _link(built, scene, options)
+    built = yield from _build(capture, scene, options)
+    yield Step("Linking", 0.99)
+    _link(built, scene, options)
     for note in built.report.notes:
         log.warning("%s: %s", built.collection.name, note)
     return built.collection
 
 
-@contextmanager
-def _all_or_nothing() -> Iterator[None]:
-    """Remove every datablock that was made inside, when it ends with an exception."""
-    before = {datablock.session_uid for datablock in bpy.data.user_map()}
-    try:
-        yield
-    except BaseException:
-        bpy.data.batch_remove([d for d in bpy.data.user_map() if d.session_uid not in before])
-        raise
-
-
-def _build(capture: Capture, scene: bpy.types.Scene, options: ImportOptions, progress: Progress) -> Built:
+def _build(capture: Capture, scene: bpy.types.Scene, options: ImportOptions) -> Steps[Built]:
     """Make everything of an import; no scene is changed."""
     collection = bpy.data.collections.new(
         options.collection_name or Path(capture.clip.source).stem or capture.folder.name
@@ -97,13 +93,13 @@ def _build(capture: Capture, scene: bpy.types.Scene, options: ImportOptions, pro
     root, root_notes = _root(name, capture, options)
     camera, lens = make_camera(f"{name} Camera", capture, timing.scene_frames)
     root.empty_display_size = camera.data.display_size
-    clouds, points = _points(capture, name, timing, options, progress)
-    progress("Pictures", 0.9)
+    clouds, points = yield from _points(capture, name, timing, options)
+    yield Step("Pictures", 0.9)
     pictures, elements = _pictures(capture, name, timing, options, camera)
     roles = {root: ROOT, camera: CAMERA, **clouds}
     _assemble(collection, root, roles)
 
-    progress("Checking the camera", 0.95)
+    yield Step("Checking the camera", 0.95)
     framing = plate_framing(capture, lens) if options.set_scene else scene_framing(scene)
     error_px = camera_agreement(camera, framing, capture, timing.scene_frames)
     report = _report(capture, timing, points, error_px, [*pictures.notes, *root_notes])
@@ -122,8 +118,8 @@ def _root(name: str, capture: Capture, options: ImportOptions) -> tuple[bpy.type
 
 
 def _points(
-    capture: Capture, name: str, timing: Timing, options: ImportOptions, progress: Progress
-) -> tuple[dict[bpy.types.Object, str], int]:
+    capture: Capture, name: str, timing: Timing, options: ImportOptions
+) -> Steps[tuple[dict[bpy.types.Object, str], int]]:
     """The objects that show points, with their roles, and how many points were made.
 
     The frames' clouds live in a collection that belongs to no scene: only the player's nodes know it, so it cannot
@@ -132,11 +128,13 @@ def _points(
     least = capture.confidence_default if options.min_confidence < 0 else options.min_confidence
     shared = {"Point Size": options.point_size, "Min Confidence": least, "Material": point_material(f"{name} Points")}
     frames = bpy.data.collections.new(f"{name} Frames")
-    static, points, keep, done = {}, 0, None, 0.0
+    static, points, keep, begun = {}, 0, None, 0.0
     with CloudFactory() as factory:
         if options.storage == "split":
-            done = 0.5
-            chosen = merge_static(capture, lambda fraction: progress("Merging what stands still", done * fraction))
+            begun = 0.5
+            chosen = yield from in_thread(
+                "Merging what stands still", (0.0, begun), lambda progress: merge_static(capture, progress)
+            )
             cloud = static_cloud(capture, factory, f"{name} Static", chosen)
             ob = bpy.data.objects.new(cloud.name, cloud)
             nodes.add_modifier(ob, nodes.STATIC, shared)
@@ -146,7 +144,7 @@ def _points(
         for i, ob in enumerate(frame_clouds(capture, factory, frames.name, keep)):
             frames.objects.link(ob)
             points += len(ob.data.points)
-            progress("Points", done + (i + 1) / capture.frame_count * (0.9 - done))
+            yield Step("Points", begun + (0.9 - begun) * (i + 1) / capture.frame_count)
         carrier = carrier_cloud(capture, factory, f"{name} Points", timing.clip_frames)
     player = bpy.data.objects.new(carrier.name, carrier)
     times = {"Frames": frames, "Start Frame": float(timing.start_frame), "Length": float(timing.length)}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bpy
+import numpy as np
 from mathutils import Matrix
 
 from ..wire.capture import Capture, read_capture, read_metadata
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: A larger disagreement of Blender's camera with the capture is reported, in plate pixels.
 AGREEMENT_PX = 0.05
+
+CHECKED_AT_ONCE = 8  # frames of the camera that one step checks
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def _build(capture: Capture, scene: bpy.types.Scene, options: ImportOptions) -> 
     )
     name = collection.name
     timing = Timing(options.start_frame, clip_frames(capture.clip))
-    root, root_notes = _root(name, capture, options)
+    root, root_notes = yield from _root(name, capture, options)
     camera, lens = make_camera(f"{name} Camera", capture, timing.scene_frames)
     root.empty_display_size = camera.data.display_size
     clouds, points = yield from _points(capture, name, timing, options)
@@ -99,18 +102,24 @@ def _build(capture: Capture, scene: bpy.types.Scene, options: ImportOptions) -> 
     roles = {root: ROOT, camera: CAMERA, **clouds}
     _assemble(collection, root, roles)
 
-    yield Step("Checking the camera", 0.95)
     framing = plate_framing(capture, lens) if options.set_scene else scene_framing(scene)
-    error_px = camera_agreement(camera, framing, capture, timing.scene_frames)
+    error_px = 0.0
+    posed = np.flatnonzero(capture.has_camera)
+    for first in range(0, len(posed), CHECKED_AT_ONCE):
+        yield Step("Checking the camera", 0.95 + 0.04 * first / len(posed))
+        some = posed[first : first + CHECKED_AT_ONCE]
+        error_px = max(error_px, camera_agreement(camera, framing, capture, timing.scene_frames, some))
     report = _report(capture, timing, points, error_px, [*pictures.notes, *root_notes])
     report.write(collection, root)
     return Built(capture, timing, collection, root, camera, lens, roles, pictures, elements, report)
 
 
-def _root(name: str, capture: Capture, options: ImportOptions) -> tuple[bpy.types.Object, list[str]]:
+def _root(name: str, capture: Capture, options: ImportOptions) -> Steps[tuple[bpy.types.Object, list[str]]]:
     """The object that everything hangs on, which turns the capture upright; and what to note of that."""
     root = bpy.data.objects.new(name, None)
-    orientation = find_orientation(capture) if options.up_axis == "auto" else as_shot()
+    orientation = as_shot()
+    if options.up_axis == "auto":
+        orientation = yield from in_thread("Finding the floor", (0.0, 0.0), lambda progress: find_orientation(capture))
     root.matrix_basis = Matrix(orientation.blender_from_capture)
     if options.up_axis == "auto" and not orientation.floor_found:
         return root, ["No floor was found: the first camera stands at the origin"]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import bpy
 import numpy as np
 from mathutils import Matrix
 
 from ..wire.capture import Capture
-from .conventions import OPENCV_FROM_BLENDER_CAMERA, BlenderLens, blender_lens, rays_matrix, sensor_width
-from .keys import key
+from .camera_path import CameraPath, camera_path
+from .conventions import BlenderLens, blender_lens, rays_matrix, sensor_width
+from .keys import key, unkey
 from .workbench import evaluated, workbench
+
+#: Scene frame of each frame of the capture, kept on the camera.
+SCENE_FRAMES = "kinora_scene_frames"
 
 
 def make_camera(name: str, capture: Capture, scene_frames: np.ndarray) -> tuple[bpy.types.Object, BlenderLens]:
@@ -17,9 +23,8 @@ def make_camera(name: str, capture: Capture, scene_frames: np.ndarray) -> tuple[
 
     Frames without a pose get no key, so that Blender interpolates there. What never changes is not keyed.
     """
-    posed = capture.has_camera
     width, height = capture.clip.plate_size
-    lens = blender_lens(capture.plate_intrinsics[posed], (width, height), sensor_width(capture))
+    lens = blender_lens(capture.plate_intrinsics[capture.has_camera], (width, height), sensor_width(capture))
 
     data = bpy.data.cameras.new(name)
     data.sensor_fit = "HORIZONTAL"  # 'AUTO' would turn with portrait plates
@@ -31,28 +36,28 @@ def make_camera(name: str, capture: Capture, scene_frames: np.ndarray) -> tuple[
 
     ob = bpy.data.objects.new(name, data)
     ob.rotation_mode = "QUATERNION"
-    matrices = [Matrix(m) for m in capture.world_from_camera[posed] @ OPENCV_FROM_BLENDER_CAMERA]
-    location = np.array([m.translation for m in matrices])
-    rotation = _continuous(np.array([m.to_quaternion() for m in matrices]))
-    action = bpy.data.actions.new(name)
-    channels = [
-        (ob, "location", location),
-        (ob, "rotation_quaternion", rotation),
-        (data, "lens", lens.lens_mm),
-        (data, "shift_x", lens.shift_x),
-        (data, "shift_y", lens.shift_y),
-    ]
-    for owner, path, values in channels:
-        setattr(owner, path, values[0])
-        if owner is ob or np.ptp(values) > 1e-6 * max(1.0, abs(values[0])):
-            key(owner, action, path, scene_frames[posed], values)
+    ob[SCENE_FRAMES] = [int(f) for f in scene_frames]
+    key_path(ob, camera_path(capture, scene_frames, lens.sensor_width_mm))
     return ob, lens
 
 
-def _continuous(quaternions: np.ndarray) -> np.ndarray:
-    """Flip signs so that each (T, 4) quaternion is on the side of the one before: q and -q are one rotation."""
-    turns = np.where((quaternions[1:] * quaternions[:-1]).sum(axis=1) < 0, -1.0, 1.0)
-    return quaternions * np.concatenate([[1.0], np.cumprod(turns)])[:, None]
+def key_path(camera: bpy.types.Object, path: CameraPath) -> None:
+    """Give a camera exactly these keys, in place of those it has; what never changes is set and not keyed."""
+    data = camera.data
+    camera.rotation_mode = "QUATERNION"
+    channels = [
+        (camera, "location", path.location),
+        (camera, "rotation_quaternion", path.rotation),
+        (data, "lens", path.lens),
+        (data, "shift_x", path.shift_x),
+        (data, "shift_y", path.shift_y),
+    ]
+    for owner, name, values in channels:
+        setattr(owner, name, values[0])
+        if owner is camera or np.ptp(values) > 1e-6 * max(1.0, abs(values[0])):
+            key(owner, camera.animation_data and camera.animation_data.action, name, path.frames, values)
+        else:
+            unkey(owner, name)
 
 
 def settle(camera: bpy.types.Object, frame: int) -> None:
@@ -63,14 +68,25 @@ def settle(camera: bpy.types.Object, frame: int) -> None:
     _restore(camera, state)
 
 
-def _state(camera: bpy.types.Object) -> tuple[Matrix, list[float]]:
-    return camera.matrix_basis.copy(), [getattr(camera.data, name) for name in _LENS]
+@contextmanager
+def as_it_stands(*objects: bpy.types.Object):
+    """Give objects back their transforms and lenses: Blender writes animated values back to what it evaluates."""
+    states = [_state(ob) for ob in objects]
+    try:
+        yield
+    finally:
+        for ob, state in zip(objects, states):
+            _restore(ob, state)
 
 
-def _restore(camera: bpy.types.Object, state: tuple[Matrix, list[float]]) -> None:
-    camera.matrix_basis = state[0]
+def _state(ob: bpy.types.Object) -> tuple[Matrix, list[float]]:
+    return ob.matrix_basis.copy(), [getattr(ob.data, name) for name in _LENS] if ob.type == "CAMERA" else []
+
+
+def _restore(ob: bpy.types.Object, state: tuple[Matrix, list[float]]) -> None:
+    ob.matrix_basis = state[0]
     for name, value in zip(_LENS, state[1]):
-        setattr(camera.data, name, value)
+        setattr(ob.data, name, value)
 
 
 def _depth_range(capture: Capture) -> tuple[float, float, float]:
@@ -86,8 +102,10 @@ _LENS = ("lens", "shift_x", "shift_y")
 Framing = tuple[int, int, float, float]  # render width and height, pixel aspect x and y
 
 
-def plate_framing(capture: Capture, lens: BlenderLens) -> Framing:
+def plate_framing(capture: Capture, lens: BlenderLens | None = None) -> Framing:
     """The render settings that show exactly the plate."""
+    if lens is None:
+        lens = blender_lens(capture.plate_intrinsics[capture.has_camera], capture.clip.plate_size, 36.0)
     return (*capture.clip.plate_size, *lens.pixel_aspect)
 
 
@@ -108,39 +126,59 @@ def projection_matrix(camera: bpy.types.Object, scene: bpy.types.Scene, framing:
     return np.array(clip_from_camera, np.float64) @ camera_from_world
 
 
+def projections(
+    camera: bpy.types.Object, root: bpy.types.Object | None, framing: Framing, scene_frames: np.ndarray
+) -> np.ndarray:
+    """(T, 4, 4) clip space from the capture's world at (T,) scene frames, by Blender's evaluated camera and root.
+
+    The artist's scene is not evaluated for it, and nothing of it is moved.
+    """
+    objects = [camera, *([root] if root else [])]
+    matrices = np.empty((len(scene_frames), 4, 4))
+    with as_it_stands(*objects), workbench(*objects) as bench:
+        for i, frame in enumerate(scene_frames):
+            bench.frame_set(int(frame))
+            matrices[i] = projection_matrix(camera, bench, framing)
+            if root:
+                matrices[i] @= np.array(root.evaluated_get(bench.view_layers[0].depsgraph).matrix_world, np.float64)
+    return matrices
+
+
 def to_plate(clip_from_world: np.ndarray, points: np.ndarray, plate_size: tuple[int, int]) -> np.ndarray:
-    """(N, 2) edge-origin plate pixels, y down, of (N, 3) Blender world points."""
-    projected = points @ clip_from_world[:3, :3].T + clip_from_world[:3, 3]
-    w = points @ clip_from_world[3, :3] + clip_from_world[3, 3]
-    x, y = (projected[:, :2] / w[:, None]).T
-    return np.stack([x + 1, 1 - y], axis=1) / 2 * plate_size
+    """(..., N, 2) edge-origin plate pixels, y down, of (..., N, 3) points through (..., 4, 4); NaN behind the camera."""
+    turned = np.swapaxes(clip_from_world, -1, -2)
+    projected = points @ turned[..., :3, :] + turned[..., 3:, :]
+    w = projected[..., 3:]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        seen = np.where(w > 0, projected[..., :2] / w, np.nan)
+    return (seen * (1, -1) + 1) / 2 * plate_size
 
 
-def camera_agreement(camera: bpy.types.Object, framing: Framing, capture: Capture, scene_frames: np.ndarray) -> float:
+def camera_agreement(
+    camera: bpy.types.Object,
+    framing: Framing,
+    capture: Capture,
+    scene_frames: np.ndarray,
+    clip_from_capture: np.ndarray | None = None,
+) -> float:
     """Largest distance in plate pixels between where Blender's camera and the capture's own see the same points.
 
     At every frame with a camera, a grid of pixels that reaches into the plate's corners, at near and far depth, goes
     through the capture's pinhole into the world and comes back through Blender's evaluated camera and the render
-    settings `framing`. The artist's scene is not evaluated for it.
+    settings `framing`; through the (T, 4, 4) `clip_from_capture` of `projections` where those are known already.
     """
+    if clip_from_capture is None:
+        clip_from_capture = projections(camera, camera.parent, framing, scene_frames)
     width, height = capture.clip.plate_size
     u, v = np.meshgrid(np.linspace(0, width, 9), np.linspace(0, height, 9))
     plate = np.stack([u.ravel(), v.ravel()], axis=1)
     near, _, far = _depth_range(capture)
-    root = camera.parent
     intrinsics = capture.plate_intrinsics
     worst = 0.0
-    state = _state(camera)  # Blender writes animated values back to what it evaluates
-    with workbench(camera, *([root] if root else [])) as bench:
-        for frame in np.flatnonzero(capture.has_camera):
-            bench.frame_set(int(scene_frames[frame]))
-            world = np.array(evaluated(root, bench).matrix_world if root else Matrix(), np.float64)
-            clip_from_world = projection_matrix(camera, bench, framing)
-            pose = capture.world_from_camera[frame]
-            rays = np.c_[plate, np.ones(len(plate))] @ rays_matrix(intrinsics[frame], pose).T
-            for depth in (near, far):
-                points = (rays * depth + pose[:3, 3]) @ world[:3, :3].T + world[:3, 3]
-                error = to_plate(clip_from_world, points, (width, height)) - plate
-                worst = max(worst, float(np.hypot(*error.T).max()))
-    _restore(camera, state)
+    for frame in np.flatnonzero(capture.has_camera):
+        pose = capture.world_from_camera[frame]
+        rays = np.c_[plate, np.ones(len(plate))] @ rays_matrix(intrinsics[frame], pose).T
+        points = np.concatenate([rays * near, rays * far]) + pose[:3, 3]
+        error = to_plate(clip_from_capture[frame], points, (width, height)) - np.tile(plate, (2, 1))
+        worst = max(worst, float(np.nan_to_num(np.hypot(*error.T), nan=np.inf).max()))
     return worst

@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
+from .stage_memory import StageMemory, digest
 from .wire import Cancelled
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
@@ -32,7 +36,8 @@ class Run:
     """One job's progress and cancellation.
 
     `report` gets a `Progress` at most `reports_per_second` times a second (and at each stage's start and end);
-    `is_cancelled` is asked at every step. `plan` lists (stage, expected share of the time).
+    `is_cancelled` is asked at every step. `plan` lists (stage, expected share of the time). `memory` keeps results of
+    costly stages from job to job; None for none.
     """
 
     report: Callable[[Progress], None] = lambda progress: None
@@ -43,6 +48,7 @@ class Run:
     seed: int = 0
     plan: Sequence[tuple[str, float]] = ()
     reports_per_second: float = 5.0
+    memory: StageMemory | None = None
     timings: list[tuple[str, float]] = field(default_factory=list)
 
     _stage: str = ""
@@ -98,6 +104,21 @@ class Run:
         """Say how far the current stage is, for work that is not a loop; checks for cancellation."""
         self.check()
         self._send(stage_fraction)
+
+    def remember(
+        self, what: str, made_from: Mapping[str, Any], compute: Callable[[], Result], types: Iterable[type] = ()
+    ) -> Result:
+        """`compute()`, or what an earlier job had from it for the same `made_from`: everything that it reads.
+
+        `types` are the dataclasses in the result; see `StageMemory.remember`.
+        """
+        if self.memory is None:
+            return compute()
+        return self.memory.remember(what, made_from, compute, types, self.check)
+
+    def content(self, array: np.ndarray | None) -> str:
+        """What an array holds, as text for `made_from` where it is asked for often; empty without a memory."""
+        return "" if self.memory is None or array is None else digest(array, self.check)
 
     def _send(self, stage_fraction: float, force: bool = False) -> None:
         now = time.monotonic()

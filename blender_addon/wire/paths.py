@@ -56,6 +56,11 @@ def proofs_folder(root: Path | None = None) -> Path:
     return (root or home()) / "proofs"
 
 
+def cache_folder(root: Path | None = None) -> Path:
+    """Results of stages that later jobs may need again; it may be deleted at any time."""
+    return (root or home()) / "cache"
+
+
 def logs_folder(root: Path | None = None) -> Path:
     """Logs of the server and of the command line."""
     return (root or home()) / "logs"

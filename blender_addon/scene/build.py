@@ -13,7 +13,7 @@ from mathutils import Matrix
 from ..wire.capture import Capture, read_capture, read_metadata
 from ..wire.errors import UserError
 from . import nodes
-from .camera import camera_agreement, make_camera, plate_framing, scene_framing, settle
+from .camera import camera_agreement, make_camera, plate_framing, projections, scene_framing, settle
 from .compositor import elements_group, show_group
 from .conventions import BlenderLens, blender_fps, clip_frames
 from .fusion import merge_static
@@ -103,12 +103,11 @@ def _build(capture: Capture, scene: bpy.types.Scene, options: ImportOptions) -> 
     _assemble(collection, root, roles)
 
     framing = plate_framing(capture, lens) if options.set_scene else scene_framing(scene)
-    error_px = 0.0
-    posed = np.flatnonzero(capture.has_camera)
-    for first in range(0, len(posed), CHECKED_AT_ONCE):
-        yield Step("Checking the camera", 0.95 + 0.04 * first / len(posed))
-        some = posed[first : first + CHECKED_AT_ONCE]
-        error_px = max(error_px, camera_agreement(camera, framing, capture, timing.scene_frames, some))
+    seen = np.full((capture.frame_count, 4, 4), np.nan)
+    for some in np.array_split(np.flatnonzero(capture.has_camera), 1 + capture.frame_count // CHECKED_AT_ONCE):
+        yield Step("Checking the camera", 0.95)
+        seen[some] = projections(camera, root, framing, timing.scene_frames[some])
+    error_px = camera_agreement(camera, framing, capture, timing.scene_frames, seen)
     report = _report(capture, timing, points, error_px, [*pictures.notes, *root_notes])
     report.write(collection, root)
     return Built(capture, timing, collection, root, camera, lens, roles, pictures, elements, report)

@@ -17,6 +17,7 @@ from blender_addon.wire.capture import (
 )
 from blender_addon.wire.connection import Connection
 from blender_addon.wire.errors import Cancelled, KinoraError, ProtocolError, UserError
+from blender_addon.wire.facts import ClipFacts, Estimate
 from blender_addon.wire.folders import check_writable, names_in, staged_folder
 from blender_addon.wire.settings import (
     ENGINES,
@@ -36,11 +37,13 @@ __all__ = [
     "Cancelled",
     "Capture",
     "ClassicalSettings",
+    "ClipFacts",
     "ClipInfo",
     "ClipSettings",
     "Connection",
     "EngineInfo",
     "EngineStamp",
+    "Estimate",
     "FrameReport",
     "JobSettings",
     "KinoraError",

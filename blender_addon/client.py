@@ -10,10 +10,12 @@ import logging
 import threading
 import uuid
 from collections import deque
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 from .events import (
+    Answered,
     Connected,
     Disconnected,
     Event,
@@ -25,11 +27,13 @@ from .events import (
     JobQueued,
 )
 from .job import Job, Order
-from .link import Link
+from .link import Link, Refused
 from .wire.connection import Connection
+from .wire.facts import ClipFacts, Estimate
 from .wire.settings import JobSettings
 
 __all__ = [
+    "Answered",
     "Client",
     "Connected",
     "Connection",
@@ -46,6 +50,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 STOP_S = 3.0
+ASK_AGAIN_S = 0.2  # for an answer that a child of the server is still at
 
 
 class Client:
@@ -92,6 +97,15 @@ class Client:
         """Stop a job; JobCancelled follows, unless it has ended meanwhile."""
         self._loop.call_soon_threadsafe(self._cancel, ticket)
 
+    def probe(self, clip: Path) -> str:
+        """Ask what a clip on the server's disk is; Answered follows with the ticket that is returned."""
+        return self._ask("probe", lambda reply: ClipFacts.from_json(reply["facts"]), path=str(Path(clip).absolute()))
+
+    def estimate(self, settings: JobSettings, width: int, height: int, frames: int, fps: float) -> str:
+        """Ask what a job would take for a clip of this size, length and rate; Answered follows."""
+        fields = {"settings": settings.to_json(), "width": width, "height": height, "frames": frames, "fps": fps}
+        return self._ask("estimate", lambda reply: Estimate.from_json(reply["estimate"]), **fields)
+
     def drain(self) -> list[Event]:
         """What happened since the last call, in order; never blocks."""
         with self._lock:
@@ -99,7 +113,28 @@ class Client:
             self._events.clear()
         return events
 
+    def _ask(self, kind: str, take: Callable[[dict[str, Any]], ClipFacts | Estimate], **fields: Any) -> str:
+        ticket = uuid.uuid4().hex[:12]
+        self._loop.call_soon_threadsafe(lambda: self._go(self._answer(ticket, kind, take, fields)))
+        return ticket
+
     # Everything below runs in the socket thread.
+
+    async def _answer(
+        self, ticket: str, kind: str, take: Callable[[dict[str, Any]], ClipFacts | Estimate], fields: dict[str, Any]
+    ) -> None:
+        try:
+            while not (reply := (await self._link.request(kind, **fields))[0])["ready"]:
+                await asyncio.sleep(ASK_AGAIN_S)
+            self._emit(Answered(ticket, take(reply)))
+        except Refused as refused:
+            self._emit(Answered(ticket, None, refused.message, refused.hint))
+
+    def _go(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that no job waits for."""
+        stray = asyncio.create_task(work)
+        self._strays.add(stray)
+        stray.add_done_callback(self._strays.discard)
 
     def _emit(self, event: Event) -> None:
         with self._lock:
@@ -139,6 +174,4 @@ class Client:
 
     def _cancel(self, ticket: str) -> None:
         if ticket in self._jobs:
-            stray = asyncio.create_task(self._jobs[ticket].cancel())
-            self._strays.add(stray)
-            stray.add_done_callback(self._strays.discard)
+            self._go(self._jobs[ticket].cancel())

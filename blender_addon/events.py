@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .wire.facts import ClipFacts, Estimate
+
 
 @dataclass(frozen=True)
 class Event:
@@ -78,3 +80,13 @@ class JobCancelled(Event):
     """The job was cancelled and left nothing behind."""
 
     ticket: str
+
+
+@dataclass(frozen=True)
+class Answered(Event):
+    """What came of `Client.probe` or `Client.estimate`; without an answer, `message` says why."""
+
+    ticket: str
+    answer: ClipFacts | Estimate | None
+    message: str = ""
+    hint: str = ""

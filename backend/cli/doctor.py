@@ -7,13 +7,13 @@ import os
 import platform
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from .. import __version__
+from ..machine import nvidia
 from ..wire import Connection, UserError, paths
 
 NEEDED = ("numpy", "opencv-python-headless", "pycolmap", "imageio", "av", "pyzmq", "trimesh")
@@ -52,15 +52,9 @@ def examine(home: Path) -> Iterator[tuple[bool, str, str]]:
 
 def device() -> str:
     """What this machine computes with, in words, without importing torch."""
-    program = shutil.which("nvidia-smi")
-    if program is not None:
-        query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-        try:
-            told = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-        except (subprocess.SubprocessError, OSError):
-            told = ""
-        if told:
-            return "; ".join(told.splitlines())[:200]
+    told = nvidia("name,memory.total")
+    if told:
+        return "; ".join(told.splitlines())[:200]
     if sys.platform == "darwin" and platform.machine() == "arm64":
         return "Apple silicon"
     return f"CPU, {os.cpu_count()} threads"

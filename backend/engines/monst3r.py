@@ -16,14 +16,14 @@ import numpy as np
 import torch
 
 from ..align.align import MoverOptions, align
-from ..align.graph import make_pairs
 from ..align.predictions import PairFlows, PairPredictions, Pairs
 from ..align.windows import Joiner, Window, windows_of
 from ..clip import Clip
 from ..device import choose_device
 from ..monst3r.between import Solved, fill_between
+from ..monst3r.cost import graph_pairs, weights_needed
 from ..monst3r.knowns import Given, given_cameras, known_part, looks_locked
-from ..monst3r.models import FlowSource, PairSource, load_flow_source, load_pair_source, weights_needed
+from ..monst3r.models import FlowSource, PairSource, load_flow_source, load_pair_source
 from ..monst3r.movers import plate_movers
 from ..monst3r.pictures import Pictures, key_frames, pictures_of
 from ..monst3r.preview import preview, preview_pairs
@@ -80,10 +80,7 @@ class MonST3REngine:
             return self._preview(clip, settings, pictures, given, device, run)
 
         keys = key_frames(clip.info.timestamps, options)
-        graph = f"{options.scene_graph}-{options.neighbours}" + ("" if options.cyclic else "-noncyclic")
-        graph = options.scene_graph if options.scene_graph in ("complete", "oneref") else graph
-        # Both ways, whatever the original does: a camera needs pairs in which its frame comes first.
-        pairs = sorted({pair for i, j in make_pairs(graph, len(keys)) if i != j for pair in ((i, j), (j, i))})
+        pairs = graph_pairs(options, len(keys))
         with run.stage("Loading the network"):
             network, stamps = self.pair_source(pictures.rgb, options, device, run, len(pairs))
             flow, flow_stamps = self.flow_source(pictures.rgb, options, run)

@@ -71,6 +71,7 @@ class Footage(ABC):
     focal_35mm: float | None = None
     image_names: tuple[str, ...] = ()
     codec: str = ""
+    audio: bool = False
     seconds: list[float] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -82,6 +83,10 @@ class Footage(ABC):
 
         Raises UserError on pictures that are too large, change their size or cannot be read.
         """
+
+    def count(self, patience_s: float) -> bool:
+        """Find the true length, rate and times without decoding; False when it takes longer than `patience_s`."""
+        return True
 
     def check_size(self, width: int, height: int, where: str) -> None:
         """Take the plate's size from the first picture; raise UserError when `where` is too large or differs."""

@@ -7,6 +7,8 @@ packet that cannot be decoded. The pixels are the same, bit for bit.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +19,8 @@ import numpy as np
 from ..wire import UserError
 from .decode import Damage, count_bad_packets, decode, is_cut, open_container, picture_stream
 from .source import Footage, Picture, Sampling
+
+log = logging.getLogger(__name__)
 
 FOCAL_35MM_TAG = "camera.focal_length.35mm_equivalent"  # after 'com.apple.quicktime.'
 TRANSFERS = {16: "pq", 18: "hlg"}  # ITU-T H.273, transfer characteristics
@@ -85,9 +89,32 @@ class VideoFootage(Footage):
         self._tell(damage, declared)
         self.frame_estimate = len(self.seconds)
 
+    def count(self, patience_s: float) -> bool:
+        """As in Footage, from the packets, which are read and not decoded. Damage shows only when decoding."""
+        deadline = time.monotonic() + patience_s
+        pts: list[int | None] = []
+        with open(self.root, "rb") as file, open_container(file, self.root) as container:
+            stream = picture_stream(container, self.root)
+            timed = container.format.name != "avi"
+            try:
+                for packet in container.demux(stream):
+                    if time.monotonic() > deadline:
+                        return False
+                    if packet.size and not packet.is_discard:
+                        pts.append(packet.pts if timed else len(pts))
+            except av.FFmpegError as error:
+                log.info("%s ends early: %s", self.root, error)
+            time_base = _fraction(stream.time_base) if timed else 1 / self.fps
+        if not pts:
+            return False
+        self._settle_times(pts if None in pts else sorted(pts), time_base, Damage())
+        self.frame_estimate = len(pts)
+        return True
+
     def _read_header(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
         """Keep the codec, the declared rate and length, and the focal length that phones write."""
         self.codec = stream.codec_context.name
+        self.audio = len(container.streams.audio) > 0
         rate = stream.average_rate or stream.guessed_rate
         if rate:
             self.fps = _fraction(rate)

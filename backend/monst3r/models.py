@@ -55,15 +55,6 @@ def load_pair_source(
     return source, (installed.stamp(),)
 
 
-def weights_needed(options: MonST3RSettings) -> list[str]:
-    """Names of the models that the settings use."""
-    if options.mode == "preview":
-        return [options.model]
-    flow = [options.flow] if options.flow.startswith("raft") else []
-    masks = [options.refine_masks] if options.refine_masks != "none" else []
-    return [options.model, *flow, *masks]
-
-
 def load_pairwise(installed: Installed) -> PairwiseNet:
     """The two-view network of an installed checkpoint."""
     checkpoint = read_checkpoint(installed.checkpoint, installed.model.title)

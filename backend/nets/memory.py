@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import torch
 
+from ..machine import memory_free
 from ..wire import UserError
 
 log = logging.getLogger(__name__)
@@ -26,25 +25,7 @@ def free_bytes(device: torch.device | str) -> int:
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        rows = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
-        if "MemAvailable" in rows:
-            return 1024 * int(rows["MemAvailable"].split()[0])
-    if os.name == "nt":
-        return _available_on_windows()
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # macOS: half of what is built in
-
-
-def _available_on_windows() -> int:
-    """The available physical memory of GlobalMemoryStatusEx: the second of seven 64-bit numbers after two of 32."""
-    import ctypes
-
-    status = (ctypes.c_uint64 * 8)()
-    ctypes.cast(status, ctypes.POINTER(ctypes.c_uint32))[0] = ctypes.sizeof(status)
-    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
-        raise OSError("Windows does not say how much memory is available")
-    return int(status[2])
+    return memory_free()
 
 
 def chunk_size(free: int, bytes_each: int, most: int) -> int:

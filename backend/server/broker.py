@@ -96,6 +96,7 @@ class Broker:
                 self._tick()
         finally:
             self._scheduler.stop()
+            self._requests.close()
             for session in self._sessions.values():
                 session.forget_proof()
             time.sleep(0.1)  # the answer to a `shutdown` is on its way: LINGER is 0

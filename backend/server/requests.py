@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..wire import JobSettings, framing, messages, paths
+from .asides import Asides
 from .jobs import Job, JobStore, job_id
 from .refusal import Refusal
 from .scheduler import CAPTURE, Scheduler
@@ -63,6 +64,7 @@ class Requests:
     ) -> None:
         self._store, self._scheduler, self._stop = store, scheduler, stop
         self._uploads = Uploads(paths.uploads_folder(home))
+        self._asides, self._jobs_folder = Asides(), paths.jobs_folder(home)
         self._proofs = paths.proofs_folder(home)
         shutil.rmtree(self._proofs, ignore_errors=True)
         paths.make_private(self._proofs)
@@ -75,6 +77,10 @@ class Requests:
         self._uploads.forget_before(oldest)
         for job in self._store.ended_before(oldest):
             self._forget(job)
+
+    def close(self) -> None:
+        """End what was begun for clients."""
+        self._asides.close()
 
     def answer(self, kind: str, session: Session, header: dict[str, Any], frames: list[bytes]) -> Reply:
         """The reply to a checked request. Raises Refusal or UserError when it is not fulfilled."""
@@ -158,6 +164,29 @@ class Requests:
                 "no_such_file", f"The backend does not find {path} as described", "check the path of the clip"
             )
         return {"path": path}
+
+    def _probe(self, session: Session, header: dict[str, Any], _: list[bytes]) -> dict[str, Any]:
+        if not session.same_host:
+            raise Refusal("not_same_host", "Only a client on the same machine can ask about a file")
+        path = Path(header["path"])
+        if not path.is_absolute() or not path.exists():
+            raise Refusal("no_such_file", f"{path} is not there", "choose the clip again")
+        about = path.stat()
+        facts = self._aside("probe", {"path": str(path), "size": about.st_size, "changed": about.st_mtime_ns})
+        return {"ready": False} if facts is None else {"ready": True, "facts": facts}
+
+    def _estimate(self, _: Session, header: dict[str, Any], __: list[bytes]) -> dict[str, Any]:
+        settings = JobSettings.from_json(header["settings"]).to_json()
+        size = {name: header[name] for name in ("width", "height", "frames", "fps")}
+        found = self._aside("estimate", {**size, "settings": settings, "jobs": str(self._jobs_folder)})
+        return {"ready": False} if found is None else {"ready": True, "estimate": found}
+
+    def _aside(self, kind: str, question: dict[str, Any]) -> dict[str, Any] | None:
+        """The answer of a child, None while it is at it. Raises Refusal when it has none."""
+        told = self._asides.ask(kind, question)
+        if told is not None and "answer" not in told:
+            raise Refusal("no_answer", told["message"], told["hint"])
+        return None if told is None else told["answer"]
 
     def _status(self, session: Session, header: dict[str, Any], _: list[bytes]) -> dict[str, Any]:
         return self._scheduler.status(self._job(session, header))

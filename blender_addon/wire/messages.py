@@ -89,6 +89,34 @@ STATUS = {
     "last": COUNT,  # number of the job's newest event
 }
 
+SIDE = integer(1, 65536)
+CLIP_FACTS = record(
+    kind=choice("video", "images"),
+    width=SIDE,
+    height=SIDE,
+    fps_num=integer(1, 2**53),
+    fps_den=integer(1, 2**53),
+    frames=COUNT,
+    rotation=integer(0, 359),
+    codec=text(40),
+    variable_frame_rate=FLAG,
+    counted=FLAG,
+    audio=FLAG,
+    warnings=many(text(500), 16),
+)
+ESTIMATE = record(
+    frames=COUNT,
+    seconds_low=SECONDS,
+    seconds_high=SECONDS,
+    memory_bytes=SIZE,
+    memory_free=SIZE,
+    gpu_bytes=optional(SIZE),
+    gpu_free=optional(SIZE),
+    learned=COUNT,
+    problem=text(1000),
+    hint=text(1000),
+)
+
 REQUESTS: dict[str, dict[str, Kind]] = {
     "hello": {"ver_min": VERSION, "ver_max": VERSION, "client": text(200), "caps": many(text(40), 32)},
     "prove": {"nonce": HASH},
@@ -105,6 +133,14 @@ REQUESTS: dict[str, dict[str, Kind]] = {
         "masks_path": optional(text(4096)),
         "masks_size": optional(SIZE),
         "settings": TABLE,
+    },
+    "probe": {"path": text(4096)},
+    "estimate": {
+        "settings": TABLE,
+        "width": SIDE,
+        "height": SIDE,
+        "frames": integer(1, 2**31),
+        "fps": number(1e-3, 1e6),
     },
     "status": {"job": JOB_ID},
     "events": {"job": JOB_ID, "since": COUNT},
@@ -130,6 +166,8 @@ REPLIES: dict[str, dict[str, Kind]] = {
     "upload_open": {"have": SIZE},
     "upload_chunk": {"have": SIZE},
     "submit": {"job": JOB_ID, "existed": FLAG, "state": STATE, "position": COUNT, "since": COUNT},
+    "probe": {"ready": FLAG, "facts": optional(CLIP_FACTS)},  # not ready: ask again
+    "estimate": {"ready": FLAG, "estimate": optional(ESTIMATE)},
     "status": STATUS,
     "events": {
         "events": many(

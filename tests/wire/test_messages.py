@@ -22,6 +22,31 @@ STATUS = {
     "last": 3,
 }
 
+FACTS = {
+    "kind": "video",
+    "width": 1920,
+    "height": 1080,
+    "fps_num": 24000,
+    "fps_den": 1001,
+    "frames": 120,
+    "rotation": 0,
+    "codec": "h264",
+    "variable_frame_rate": False,
+    "counted": True,
+    "audio": True,
+    "warnings": ["The clip is interlaced"],
+}
+ESTIMATE = {
+    "frames": 120,
+    "seconds_low": 60.0,
+    "seconds_high": 180.0,
+    "memory_bytes": 10**9,
+    "memory_free": 24 * 10**9,
+    "learned": 2,
+    "problem": "",
+    "hint": "",
+}
+
 REQUESTS = {
     "hello": {"ver_min": 1, "ver_max": 1, "client": "test", "caps": ["a"]},
     "prove": {"nonce": HASH},
@@ -29,6 +54,8 @@ REQUESTS = {
     "upload_open": {"sha256": HASH, "size": 1},
     "upload_chunk": {"sha256": HASH, "off": 0, "crc": 0},
     "submit": {"sha256": HASH, "kind": "file", "name": "clip.mp4", "size": 1, "settings": {}},
+    "probe": {"path": "/plates/street.mp4"},
+    "estimate": {"settings": {}, "width": 1920, "height": 1080, "frames": 120, "fps": 23.976},
     "status": {"job": JOB},
     "events": {"job": JOB, "since": 0},
     "list": {"first": 0},
@@ -45,6 +72,8 @@ REPLIES = {
     "upload_open": {"have": 0},
     "upload_chunk": {"have": 0},
     "submit": {"job": JOB, "existed": False, "state": "queued", "position": 0, "since": 0},
+    "probe": {"ready": True, "facts": FACTS},
+    "estimate": {"ready": True, "estimate": {**ESTIMATE, "gpu_bytes": 1, "gpu_free": 2}},
     "status": STATUS,
     "events": {"events": [EVENT], "last": 1, "state": "done", "position": 0},
     "list": {"jobs": [{"job": JOB, "state": "done", "created": 1.0, "name": "a", "engine": "classical"}], "total": 1},
@@ -78,7 +107,7 @@ def test_a_request_passes_and_none_of_its_fields_may_be_missing_or_added(kind):
 def test_a_reply_passes_and_none_of_its_fields_may_be_missing_or_added(kind):
     header, frames = whole(kind, REPLIES[kind], messages.BINARY_REPLIES, with_id=kind not in messages.PUSHES)
     assert check_reply(header, frames) == kind
-    refuses_every_change(check_reply, header, frames, optional=("proof", "path", "eta_s"))
+    refuses_every_change(check_reply, header, frames, optional=("proof", "path", "eta_s", "facts", "estimate"))
 
 
 def refuses_every_change(check, header, frames, optional=()):
@@ -87,7 +116,7 @@ def refuses_every_change(check, header, frames, optional=()):
             with pytest.raises(ProtocolError):
                 check({k: v for k, v in header.items() if k != name}, frames)
         for wrong in (None, [[]], {"x": 1}, -1, float("nan"), 2**63, "\0", "x" * 5000):
-            if header["t"] == "submit" and name == "settings" and isinstance(wrong, dict):
+            if name == "settings" and isinstance(wrong, dict):
                 continue  # the settings have their own check
             with pytest.raises(ProtocolError):
                 check({**header, name: wrong}, frames)

@@ -1,0 +1,115 @@
+"""Estimate: how long a job would take here and in how much memory, corrected by the jobs that were finished here."""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+
+from .clip import MAX_FRAMES, MIN_FRAMES
+from .cost import Cost, Footage
+from .footage import Sampling
+from .machine import Machine
+from .nets.manifest import model_named, size_in_words
+from .nets.receipt import Receipt, weights_folder
+from .wire import Estimate, JobSettings, UserError
+
+log = logging.getLogger(__name__)
+
+#: Newest finished jobs of an engine that are looked at.
+LEARN_FROM = 20
+#: However many jobs agree, the next clip may differ by this factor.
+LEAST_SPREAD = 1.3
+
+
+def cost_of(footage: Footage, settings: JobSettings, machine: Machine) -> Cost:
+    """What the chosen engine says. Raises UserError for what it refuses."""
+    return import_module(f".{settings.engine}.cost", __package__).cost(footage, settings, machine)
+
+
+def estimate(
+    width: int, height: int, frames: int, fps: float, settings: JobSettings, machine: Machine, jobs: Path
+) -> Estimate:
+    """What a clip of that size, length and rate would take; `jobs` is the folder of the server's jobs.
+
+    What would make the job fail is told as the estimate's problem, not raised.
+    """
+    sampling = Sampling.of(settings.clip)
+    last = frames - 1 if sampling.last is None else min(sampling.last, frames - 1)
+    used = range(sampling.first, last + 1, sampling.step)
+    footage = Footage(width, height, tuple(i / fps for i in used))
+    free = {"memory_free": machine.memory_free, "gpu_free": machine.gpu_free}
+    try:
+        _check_length(len(used))
+        cost = cost_of(footage, settings, machine)
+    except UserError as error:
+        return Estimate(len(used), 0.0, 0.0, 0, **free, problem=error.message, hint=error.hint)
+    ratios = list(learned(settings.engine, machine, jobs))
+    seconds, spread = cost.seconds, cost.spread
+    if ratios:
+        seconds *= statistics.median(ratios)
+        spread = max(LEAST_SPREAD, spread ** (1 / (1 + len(ratios))))
+    problem, hint = _problem(cost, machine)
+    return Estimate(
+        frames=len(used),
+        seconds_low=seconds / spread,
+        seconds_high=seconds * spread,
+        memory_bytes=cost.memory_bytes,
+        gpu_bytes=cost.gpu_bytes,
+        learned=len(ratios),
+        problem=problem,
+        hint=hint,
+        **free,
+    )
+
+
+def learned(engine: str, machine: Machine, jobs: Path) -> Iterable[float]:
+    """Time that the newest finished jobs of an engine took, over what their cost says: a number for each."""
+    captures = sorted(jobs.glob("*/capture/capture.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    count = 0
+    for path in captures:
+        if count == LEARN_FROM:
+            return
+        try:
+            capture = json.loads(path.read_text(encoding="utf-8"))
+            if capture["engine"]["name"] != engine:
+                continue
+            taken = sum(row["seconds"] for row in capture["timings"])
+            clip = capture["clip"]
+            footage = Footage(*clip["plate_size"], tuple(clip["timestamps"]))
+            expected = cost_of(footage, JobSettings.from_json(capture["settings"]), machine).seconds
+        except (OSError, ValueError, KeyError, TypeError, UserError) as error:
+            log.info("nothing to learn from %s: %s", path, error)
+            continue
+        if taken > 0:
+            count += 1
+            yield taken / expected
+
+
+def _check_length(frames: int) -> None:
+    if frames < MIN_FRAMES:
+        raise UserError(f"The range holds {frames} frame{'s' * (frames != 1)}; at least {MIN_FRAMES} are needed")
+    if frames > MAX_FRAMES:
+        raise UserError(f"{frames} frames are more than the {MAX_FRAMES} of one job", "raise Step, or use a part")
+
+
+def _problem(cost: Cost, machine: Machine) -> tuple[str, str]:
+    """Why the job would not end well on the machine, and what to do; two empty texts when it should."""
+    receipt = Receipt(weights_folder())
+    missing = [m for m in map(model_named, cost.weights) if receipt.installed(m) is None]
+    if missing:
+        told = " and ".join(f"{m.title} ({size_in_words(m.size)})" for m in missing)
+        return f"The weights of {told} are not on the backend's machine", "get them in the add-on's preferences"
+    less = "lower Resolution, or use fewer frames"
+    if cost.gpu_bytes is not None and machine.gpu_free is not None and cost.gpu_bytes > machine.gpu_free:
+        return f"It needs {_gb(cost.gpu_bytes)} of the graphics card, which has {_gb(machine.gpu_free)} free", less
+    if cost.memory_bytes > machine.memory_free:
+        return f"It needs {_gb(cost.memory_bytes)} of memory, and {_gb(machine.memory_free)} are free", less
+    return "", ""
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"

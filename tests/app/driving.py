@@ -1,0 +1,113 @@
+"""Driving Blender from inside: steps that wait, pictures of the screen, how long the interface stood still.
+
+Runs in Blender's Python, which has nothing but what Blender brings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import bpy
+
+WORK = Path(os.environ["KINORA_HOME"]).parent
+TICK_S = 0.1
+MODULE = "bl_ext.user_default.kinora"
+
+#: What a step yields: seconds to wait, or a condition to wait for.
+Wait = float | Callable[[], bool]
+
+
+class Driver:
+    """Runs a generator of waits from Blender's timer; at its end writes a report beside the pictures and quits."""
+
+    def __init__(self, name: str, steps: Callable[[Driver], Generator[Wait, None, None]]) -> None:
+        self.name = name
+        self.lines: list[str] = []
+        self.failed = ""
+        self.late_ms: list[float] = []  # by how much each tick came after its time
+        self._steps = steps(self)
+        self._until: float | Callable[[], bool] = time.monotonic() + 2.0
+        self._deadline = time.monotonic() + 600
+        self._due = 0.0
+        self._shots = 0
+        bpy.app.timers.register(self._tick, first_interval=2.0)
+
+    def say(self, line: str) -> None:
+        """A line of the report."""
+        self.lines.append(line)
+
+    def shot(self, name: str) -> None:
+        """A picture of the screen as it is drawn now."""
+        self._shots += 1
+        path = WORK / "pictures" / f"{self.name}_{self._shots:02d}_{name}.png"
+        subprocess.run(["import", "-window", "root", str(path)], check=True, capture_output=True)
+        self._due = 0.0  # taking it held the interface up, which is not Kinora's doing
+
+    def forget_gaps(self) -> None:
+        """Begin measuring anew."""
+        self.late_ms.clear()
+        self._due = 0.0
+
+    def _tick(self) -> float | None:
+        now = time.perf_counter()
+        if self._due:
+            self.late_ms.append(max(0.0, (now - self._due) * 1000))
+        try:
+            ready = self._until() if callable(self._until) else time.monotonic() >= self._until
+            if not ready and time.monotonic() > self._deadline:
+                raise TimeoutError("waited for ten minutes")
+            if ready:
+                step = next(self._steps)
+                self._until = step if callable(step) else time.monotonic() + step
+                self._deadline = time.monotonic() + 600
+                self._due = 0.0  # what a step of ours takes is not counted
+                return TICK_S
+        except StopIteration:
+            return self._finish()
+        except Exception:
+            self.failed = traceback.format_exc()
+            self.shot("failed")
+            return self._finish()
+        self._due = time.perf_counter() + TICK_S
+        return TICK_S
+
+    def _finish(self) -> None:
+        report = {"lines": self.lines, "failed": self.failed}
+        (WORK / f"{self.name}.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        bpy.ops.wm.quit_blender()
+
+
+def view() -> tuple:
+    """The window, area, region and space of the first 3D view."""
+    window = bpy.context.window_manager.windows[0]
+    area = next(area for area in window.screen.areas if area.type == "VIEW_3D")
+    region = next(region for region in area.regions if region.type == "WINDOW")
+    return window, area, region, area.spaces.active
+
+
+def in_view():
+    """A context in which operators of the 3D view work."""
+    window, area, region, _ = view()
+    return bpy.context.temp_override(window=window, area=area, region=region)
+
+
+def show_tab() -> None:
+    """Open the sidebar on the Kinora tab; wait a second before calling it after `show_region_ui`."""
+    _, area, _, space = view()
+    space.show_region_ui = True
+    sidebar = next(region for region in area.regions if region.type == "UI")
+    sidebar.active_panel_category = "Kinora"
+    area.tag_redraw()
+
+
+def session():
+    """The add-on's session."""
+    import importlib
+
+    return importlib.import_module(f"{MODULE}.ui.session").current()

@@ -15,14 +15,14 @@ from ..wire.errors import UserError
 from . import nodes
 from .camera import camera_agreement, make_camera, plate_framing, projections, scene_framing, settle
 from .compositor import elements_group, show_group
-from .conventions import BlenderLens, blender_fps, clip_frames
+from .conventions import BlenderLens, blender_fps
 from .fusion import merge_static
 from .images import Pictures, Timing, load_pictures, show_behind_camera
 from .imported import CAMERA, PLAYER, ROOT, STATIC, mark
 from .materials import point_material
 from .options import ImportOptions
 from .orient import as_shot, find_orientation
-from .points import CloudFactory, carrier_cloud, frame_clouds, static_cloud
+from .points import CloudFactory, carrier_cloud, frame_clouds, mean_eye, static_cloud
 from .report import ImportReport, capture_notes
 from .steps import Progress, Step, Steps, all_or_nothing, finish, in_thread
 
@@ -92,7 +92,7 @@ def _build(capture: Capture, scene: bpy.types.Scene, options: ImportOptions) -> 
         options.collection_name or Path(capture.clip.source).stem or capture.folder.name
     )
     name = collection.name
-    timing = Timing(options.start_frame, clip_frames(capture.clip))
+    timing = Timing(options.start_frame, capture.clip.clip_frames)
     root, root_notes = yield from _root(name, capture, options)
     camera, lens = make_camera(f"{name} Camera", capture, timing.scene_frames)
     root.empty_display_size = camera.data.display_size
@@ -145,7 +145,7 @@ def _points(
             )
             cloud = static_cloud(capture, factory, f"{name} Static", chosen)
             ob = bpy.data.objects.new(cloud.name, cloud)
-            nodes.add_modifier(ob, nodes.STATIC, shared)
+            nodes.add_modifier(ob, nodes.STATIC, {"Facing": mean_eye(capture)} | shared)
             static[ob] = STATIC
             points += len(cloud.points)
             keep = capture.dynamic
@@ -155,7 +155,8 @@ def _points(
             yield Step("Points", begun + (0.9 - begun) * (i + 1) / capture.frame_count)
         carrier = carrier_cloud(capture, factory, f"{name} Points", timing.clip_frames)
     player = bpy.data.objects.new(carrier.name, carrier)
-    times = {"Frames": frames, "Start Frame": float(timing.start_frame), "Length": float(timing.length)}
+    times = {"Start Frame": float(timing.start_frame), "Length": float(timing.length)}
+    times |= {"Frames": frames, "Clip Rate": float(capture.clip.fps)}
     nodes.add_modifier(player, nodes.PLAYER, times | shared)
     return {player: PLAYER, **static}, points
 

@@ -22,17 +22,17 @@ class ImportOptions(Settings):
         "compositor, and look through the camera",
     )
     storage: str = option(
-        "frames",
+        "split",
         "Points",
         "How the points are kept",
         choices=(
-            ("frames", "Every Frame", "All points of each frame, exactly as that frame saw them"),
             (
                 "split",
                 "Static and Moving",
                 "What stands still once, merged from all frames, and only what moves frame by frame: far smaller, and "
                 "the set stays when the camera turns away",
             ),
+            ("frames", "Every Frame", "All points of each frame, exactly as that frame saw them"),
         ),
     )
     up_axis: str = option(

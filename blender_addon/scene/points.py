@@ -10,8 +10,11 @@ import numpy as np
 
 from ..wire.capture import Capture
 from .conventions import rays_matrix
-from .nodes import CLIP_FRAME, COLOR, CONFIDENCE, DYNAMIC, PIXEL_ANGLE
+from .player import CLIP_FRAME, COLOR, CONFIDENCE, DYNAMIC, OBJECT, PIXEL_ANGLE, VELOCITY
 from .workbench import evaluated, workbench
+
+#: Property of a frame's object: which frame of the capture it is, from 0.
+FRAME = "kinora_frame"
 
 
 class CloudFactory:
@@ -40,7 +43,11 @@ class CloudFactory:
         bpy.data.batch_remove([*self._blank.values(), self._tree])
 
     def new(self, name: str, positions: np.ndarray, **attributes: np.ndarray) -> bpy.types.PointCloud:
-        """A cloud of (N, 3) positions with attributes: (N, 3) uint8 sRGB colours, (N,) bool, (N,) numbers."""
+        """A cloud of (N, 3) positions with attributes.
+
+        (N, 3) uint8 are sRGB colours, (N,) bool and (N,) uint8 stay what they are, floats are (N,) numbers or (N, 3)
+        vectors.
+        """
         count = len(positions)
         if count == 0:
             return bpy.data.pointclouds.new(name)
@@ -50,9 +57,15 @@ class CloudFactory:
         cloud.name = name
         cloud.attributes["position"].data.foreach_set("vector", np.ascontiguousarray(positions, np.float32).ravel())
         for key, values in attributes.items():
-            if values.dtype == np.uint8:
+            if values.dtype == np.uint8 and values.ndim == 2:
                 data = cloud.attributes.new(key, "BYTE_COLOR", "POINT").data
                 data.foreach_set("color_srgb", self._rgba(values).ravel())  # 'color' would be linear
+            elif values.dtype == np.uint8:
+                data = cloud.attributes.new(key, "INT", "POINT").data
+                data.foreach_set("value", np.ascontiguousarray(values, np.int32))
+            elif values.ndim == 2:
+                data = cloud.attributes.new(key, "FLOAT_VECTOR", "POINT").data
+                data.foreach_set("vector", np.ascontiguousarray(values, np.float32).ravel())
             elif values.dtype == bool:
                 data = cloud.attributes.new(key, "BOOLEAN", "POINT").data
                 data.foreach_set("value", np.ascontiguousarray(values))
@@ -122,38 +135,58 @@ def measured(capture: Capture, frame: int) -> np.ndarray:
 
 
 def pixel_attributes(capture: Capture, frame: int, keep: np.ndarray) -> dict[str, np.ndarray]:
-    """What every point of a frame carries besides its place."""
-    return {
-        COLOR: select(capture.rgb[frame], keep),
-        CONFIDENCE: select(capture.confidence[frame], keep),
-        DYNAMIC: select(capture.dynamic[frame], keep),
-    }
+    """What every point of a frame carries besides its place; which mover it is and how fast, where that is known."""
+    pixels = {COLOR: capture.rgb, CONFIDENCE: capture.confidence, DYNAMIC: capture.dynamic}
+    optional = {OBJECT: capture.objects, VELOCITY: capture.velocity}
+    pixels |= {name: values for name, values in optional.items() if values is not None}
+    return {name: select(values[frame], keep) for name, values in pixels.items()}
+
+
+def frame_cloud(
+    capture: Capture, factory: CloudFactory, prefix: str, frame: int, keep: np.ndarray | None = None
+) -> bpy.types.Object:
+    """An object with the point cloud of a frame, named so that names sort as frames and bearing the frame's number.
+
+    `keep` (H, W) bool restricts which pixels become points. A frame without a camera gives an empty cloud.
+    """
+    pixels = measured(capture, frame)
+    if keep is not None:
+        pixels &= keep
+    name = frame_name(prefix, frame)
+    positions = unproject(capture, frame, pixels) if pixels.any() else np.empty((0, 3), np.float32)
+    return frame_object(name, frame, factory.new(name, positions, **pixel_attributes(capture, frame, pixels)))
+
+
+def frame_name(prefix: str, frame: int) -> str:
+    """Blender shows the clouds of a player in the order of their names."""
+    return f"{prefix}_f{frame:05d}"
+
+
+def frame_object(name: str, frame: int, cloud: bpy.types.PointCloud) -> bpy.types.Object:
+    """The object of a frame's cloud: not to be selected, and knowing which frame it is whatever it is called."""
+    ob = bpy.data.objects.new(name, cloud)
+    ob[FRAME] = frame
+    ob.hide_select = True
+    return ob
 
 
 def frame_clouds(
     capture: Capture, factory: CloudFactory, prefix: str, keep: np.ndarray | None = None
 ) -> Iterator[bpy.types.Object]:
-    """One object with a point cloud for each frame of the capture, in order, named so that names sort as frames.
-
-    `keep` (T, H, W) bool restricts which pixels become points. A frame without a camera gives an empty cloud.
-    """
+    """`frame_cloud` of every frame of the capture, in order; `keep` (T, H, W) bool restricts them."""
     for frame in range(capture.frame_count):
-        pixels = measured(capture, frame)
-        if keep is not None:
-            pixels &= keep[frame]
-        name = f"{prefix}_f{frame:05d}"
-        positions = unproject(capture, frame, pixels) if pixels.any() else np.empty((0, 3), np.float32)
-        cloud = factory.new(name, positions, **pixel_attributes(capture, frame, pixels))
-        ob = bpy.data.objects.new(name, cloud)
-        ob["kinora_frame"] = frame
-        ob.hide_select = True
-        yield ob
+        yield frame_cloud(capture, factory, prefix, frame, None if keep is None else keep[frame])
 
 
 def pixel_angles(capture: Capture) -> np.ndarray:
     """(T,) what a pixel of the grid spans at unit distance: one over the focal length."""
     fx, fy = capture.intrinsics[:, :2].T
     return 1 / np.sqrt(fx * fy)
+
+
+def mean_eye(capture: Capture) -> np.ndarray:
+    """(3,) where the cameras of the capture stand on average."""
+    return capture.world_from_camera[capture.has_camera, :3, 3].mean(axis=0)
 
 
 def static_cloud(capture: Capture, factory: CloudFactory, name: str, keep: np.ndarray) -> bpy.types.PointCloud:

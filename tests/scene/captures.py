@@ -30,9 +30,12 @@ def with_frames_skipped(capture: Capture, indices: tuple[int, ...]) -> Capture:
 
 
 def imported(capture: Capture, folder: Path, scene: bpy.types.Scene, images: bool = False, **options):
-    """Write the capture and import it; most tests need no pictures, so those are written on request."""
+    """Write the capture and import it, with every point of every frame unless `storage` says otherwise.
+
+    Most tests need no pictures, so those are written on request.
+    """
     path = write_capture(capture, folder / "capture", [add_images] if images else [])
-    return import_capture(path, scene, ImportOptions(**options))
+    return import_capture(path, scene, ImportOptions(**{"storage": "frames"} | options))
 
 
 def player_of(collection: bpy.types.Collection) -> bpy.types.Object:

@@ -147,7 +147,7 @@ def test_a_finished_capture_shows_how_good_it_is(draw, job, capture_folder, scen
     assert "Frames Solved 4 of 4 Solve Error 0.00 px Solvers Differ 0.0% of path" in text
     assert "[Import]" in text
     assert "Points" not in text.partition("Import Options")[0]
-    bpy.ops.kinora.import_capture(directory=str(capture_folder))
+    bpy.ops.kinora.import_capture(directory=str(capture_folder), storage="frames")
     # 4 frames of 48 x 32 pixels, all of them measured
     assert "Points 6,144" in draw()
 

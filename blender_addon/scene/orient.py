@@ -22,27 +22,44 @@ _FLOOR_SHARE = 0.08
 
 @dataclass(frozen=True)
 class Orientation:
-    """`blender_from_capture` (4, 4) rigid; `floor_found` says whether z = 0 is the floor or the first camera."""
+    """`blender_from_capture` (4, 4) rigid, and what it rests on.
+
+    `up_from` is 'floor' (z = 0 is the floor), 'horizon' (the cameras turned, so their x axes tell up), 'cameras' (they
+    did not, so up is their mean up) or 'axes' (nothing was looked for). But for 'floor', the first camera is at z = 0.
+    """
 
     blender_from_capture: np.ndarray
-    floor_found: bool
+    up_from: str
+
+    @property
+    def floor_found(self) -> bool:
+        return self.up_from == "floor"
+
+    @property
+    def note(self) -> str:
+        """What the artist should know of it; empty when the floor was found."""
+        return {
+            "horizon": "No floor was found: the cameras' horizon is level, and the first camera stands at the origin",
+            "cameras": "No floor was found and the camera did not turn: up is as the camera was held, which may lean",
+        }.get(self.up_from, "")
 
 
 def as_shot() -> Orientation:
     """The change of axes only: the first frame's camera axes stay level."""
-    return Orientation(BLENDER_FROM_CAPTURE.copy(), False)
+    return Orientation(BLENDER_FROM_CAPTURE.copy(), "axes")
 
 
 def find_orientation(capture: Capture, seed: int = 0) -> Orientation:
     """Up axis and floor of a capture: z up, the first camera above the origin and looking along y, the floor at 0."""
     cameras = capture.world_from_camera[capture.has_camera]
     centres = cameras[:, :3, 3]
-    up = _level_up(cameras)
+    up, up_from = _level_up(cameras)
     plane = _floor(_static_points(capture, seed), centres, up, seed)
     height = 0.0
     if plane is not None:
         up, offset = plane
         height = float(centres[0] @ up - offset)
+        up_from = "floor"
 
     forward = cameras[0, :3, 2] - up * (cameras[0, :3, 2] @ up)
     if np.linalg.norm(forward) < 1e-3:  # the first camera looks straight down or up: its top edge is ahead
@@ -52,15 +69,16 @@ def find_orientation(capture: Capture, seed: int = 0) -> Orientation:
     matrix = np.eye(4)
     matrix[:3, :3] = np.stack([np.cross(forward, up), forward, up])
     matrix[:3, 3] = (0, 0, height) - matrix[:3, :3] @ centres[0]
-    return Orientation(matrix, plane is not None)
+    return Orientation(matrix, up_from)
 
 
-def _level_up(cameras: np.ndarray) -> np.ndarray:
-    """Unit up axis of (T, 4, 4) cameras: what their x axes have least in common with, else their mean up."""
+def _level_up(cameras: np.ndarray) -> tuple[np.ndarray, str]:
+    """Unit up axis of (T, 4, 4) cameras and whether it is from their 'horizon' or, when they hardly turn, mean up."""
     mean = -cameras[:, :3, 1].mean(axis=0)
     _, strength, axes = np.linalg.svd(cameras[:, :3, 0])
-    up = mean if strength[1] < 0.05 * strength[0] else axes[2] * np.sign(axes[2] @ mean)
-    return up / np.linalg.norm(up)
+    turned = strength[1] >= 0.05 * strength[0]
+    up = axes[2] * np.sign(axes[2] @ mean) if turned else mean
+    return up / np.linalg.norm(up), "horizon" if turned else "cameras"
 
 
 def _static_points(capture: Capture, seed: int) -> np.ndarray:

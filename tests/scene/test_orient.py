@@ -7,7 +7,7 @@ import pytest
 
 from blender_addon.scene.orient import find_orientation
 from tests.scene.captures import camera_of, imported, small
-from tests.worlds import as_capture, look, room
+from tests.worlds import as_capture, film, look, room, sliding_box, square_intrinsics
 
 
 def tilted(capture, degrees_pitch, degrees_roll):
@@ -34,6 +34,61 @@ def test_the_floor_is_level_and_at_zero(pitch, roll):
     matrix = orientation.blender_from_capture[:3, :3]
     assert matrix @ matrix.T == pytest.approx(np.eye(3), abs=1e-9)
     assert np.linalg.det(matrix) == pytest.approx(1)
+
+
+def shot(kind, frames=12, width=128, height=72):
+    """A capture of the room from a camera as shots have it: the sheet's table, specs/blender.md, 3.4."""
+    rng = np.random.default_rng(3)
+    s = np.linspace(0, 1, frames)
+    tilt, roll = {"pan": (-12, 0), "dolly": (-15, 0), "handheld": (0, 5), "crane": (-40, 0)}[kind]
+    cameras = []
+    for t in s:
+        yaw, position = {
+            "pan": (50 * t - 25, (0.3 * t, 0, 0)),
+            "dolly": (0, (0.1, -0.2, 1.2 * t - 0.6)),
+            "handheld": (6 * np.sin(4 * t), (0.8 * t - 0.4, 0.05 * np.sin(9 * t), 0.3 * t)),
+            "crane": (20 * t - 10, (0, -1.2 * t, -0.5)),
+        }[kind]
+        wobble = rng.normal(0, 1, 3) if kind == "handheld" else np.zeros(3)
+        cameras.append(look(*np.radians([yaw + wobble[0], tilt + wobble[1], roll + wobble[2]]), position))
+    lens = square_intrinsics(0.9 * width, width, height, frames)
+    return as_capture(film(np.stack(cameras), lens, width, height, sliding_box(frames)))
+
+
+@pytest.mark.parametrize("kind", ["pan", "dolly", "handheld", "crane"])
+def test_every_shot_that_sees_the_floor_stands_upright(kind):
+    orientation = find_orientation(shot(kind))
+    assert orientation.up_from == "floor"
+    assert orientation.note == ""
+    assert up_error(orientation, np.eye(4)) < 1
+
+
+@pytest.mark.parametrize(("kind", "up_from", "error"), [("pan", "horizon", 0.5), ("dolly", "cameras", 15.5)])
+def test_what_the_up_axis_rests_on_is_said_where_no_floor_is_seen(kind, up_from, error):
+    capture = shot(kind)
+    capture = replace(capture, depth=np.zeros_like(capture.depth))
+    orientation = find_orientation(capture)
+    assert orientation.up_from == up_from
+    assert "No floor was found" in orientation.note
+    assert ("may lean" in orientation.note) == (error > 1)
+    assert up_error(orientation, np.eye(4)) < error
+
+
+def test_walls_and_a_ceiling_are_no_floor():
+    """Nothing below the camera was measured: what is left is walls and a ceiling."""
+    capture = shot("pan")
+    capture = replace(capture, depth=np.where(rows_below_horizon(capture), 0, capture.depth).astype(np.float32))
+    orientation = find_orientation(capture)
+    assert not orientation.floor_found
+    assert up_error(orientation, np.eye(4)) < 0.5
+
+
+def rows_below_horizon(capture):
+    """(T, H, W) bool: pixels that look down."""
+    from backend.geometry.camera import unproject
+
+    points = unproject(capture.depth, capture.intrinsics, capture.world_from_camera)
+    return points[..., 1] > capture.world_from_camera[:, 1, 3].max()
 
 
 def test_without_points_the_horizon_comes_from_the_cameras():

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .stage_memory import StageMemory, digest
-from .wire import Cancelled
+from .wire import Cancelled, LiveFrame
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,6 +50,7 @@ class Run:
     reports_per_second: float = 5.0
     memory: StageMemory | None = None
     timings: list[tuple[str, float]] = field(default_factory=list)
+    show_frame: Callable[[LiveFrame], None] | None = None  # called from any thread; None: nobody watches
 
     _stage: str = ""
     _done: float = 0.0
@@ -67,6 +68,21 @@ class Run:
         """Raise Cancelled when the user asked for it."""
         if self.is_cancelled():
             raise Cancelled("Cancelled")
+
+    def show(self, frame: Callable[[], LiveFrame | None]) -> None:
+        """Let whoever watches see what is known of a frame now; `frame` makes it, and is not called for nobody.
+
+        It is a favour: it may be dropped, and what fails here is logged and does not touch the job.
+        """
+        if self.show_frame is None:
+            return
+        try:
+            live = frame()
+            if live is not None:
+                self.show_frame(live)
+        except Exception:
+            log.exception("a live frame could not be shown")
+            self.show_frame = None
 
     @contextmanager
     def stage(self, name: str, part: float = 1.0) -> Iterator[None]:

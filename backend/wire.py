@@ -1,6 +1,6 @@
 """The one door to `blender_addon.wire`: the backend reaches what both sides share through here alone."""
 
-from blender_addon.wire import bundle, capture, connection, errors, framing, messages, paths, settings
+from blender_addon.wire import bundle, capture, connection, errors, framing, live, messages, paths, settings
 from blender_addon.wire.capture import (
     CONFIDENCE_CARD,
     CONFIDENCE_FILLED,
@@ -19,6 +19,8 @@ from blender_addon.wire.connection import Connection
 from blender_addon.wire.errors import Cancelled, KinoraError, ProtocolError, UserError
 from blender_addon.wire.facts import ClipFacts, Estimate
 from blender_addon.wire.folders import check_writable, names_in, staged_folder
+from blender_addon.wire.gltf import GltfFile
+from blender_addon.wire.live import LiveFrame
 from blender_addon.wire.settings import (
     ENGINES,
     ClassicalSettings,
@@ -45,9 +47,11 @@ __all__ = [
     "EngineStamp",
     "Estimate",
     "FrameReport",
+    "GltfFile",
     "JobSettings",
     "KinoraError",
     "LensSettings",
+    "LiveFrame",
     "MonST3RSettings",
     "PlateMap",
     "ProtocolError",
@@ -60,6 +64,7 @@ __all__ = [
     "connection",
     "errors",
     "framing",
+    "live",
     "messages",
     "names_in",
     "paths",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import uuid
@@ -22,12 +23,14 @@ from .events import (
     JobCancelled,
     JobDone,
     JobFailed,
+    JobFrame,
     JobLog,
     JobProgress,
     JobQueued,
 )
 from .job import Job, Order
 from .link import Link, Refused
+from .live import Feed, WaitingRoom
 from .wire.connection import Connection
 from .wire.facts import ClipFacts, Estimate
 from .wire.settings import JobSettings
@@ -42,6 +45,7 @@ __all__ = [
     "JobCancelled",
     "JobDone",
     "JobFailed",
+    "JobFrame",
     "JobLog",
     "JobProgress",
     "JobQueued",
@@ -64,6 +68,7 @@ class Client:
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}
         self._strays: set[asyncio.Task[None]] = set()
+        self._frames = WaitingRoom(self._soon)
         self._stopping = asyncio.Event()
         self._link = Link(
             connection,
@@ -106,12 +111,20 @@ class Client:
         fields = {"settings": settings.to_json(), "width": width, "height": height, "frames": frames, "fps": fps}
         return self._ask("estimate", lambda reply: Estimate.from_json(reply["estimate"]), **fields)
 
-    def drain(self) -> list[Event]:
-        """What happened since the last call, in order; never blocks."""
+    def watch(self, ticket: str, on: bool = True, *, anew: bool = False) -> None:
+        """Have what a job shows while it runs, as JobFrame events; `anew` once more from its first frame on."""
+        self._soon(lambda: self._watch(ticket, on, anew))
+
+    def drain(self, frames: int | None = None) -> list[Event]:
+        """What happened since the last call, in order; never blocks.
+
+        At most `frames` of them are JobFrames, which come first: the others wait, and the server with them.
+        """
+        taken: list[Event] = [*self._frames.take(frames)]
         with self._lock:
-            events = list(self._events)
+            taken += self._events
             self._events.clear()
-        return events
+        return taken
 
     def _ask(self, kind: str, take: Callable[[dict[str, Any]], ClipFacts | Estimate], **fields: Any) -> str:
         ticket = uuid.uuid4().hex[:12]
@@ -169,8 +182,18 @@ class Client:
         self._emit(Connected({**about, "same_host": self._link.same_host}))
 
     def _begin(self, ticket: str, order: Order) -> None:
-        self._jobs[ticket] = job = Job(ticket, order, self._link, self._emit)
+        feed = Feed(ticket, self._link, self._frames)
+        self._jobs[ticket] = job = Job(ticket, order, self._link, self._emit, feed)
         job.task.add_done_callback(lambda _: self._jobs.pop(ticket, None))
+
+    def _watch(self, ticket: str, on: bool, anew: bool) -> None:
+        if ticket in self._jobs:
+            self._jobs[ticket].feed.watch(on, anew)
+
+    def _soon(self, function: Callable[[], None]) -> None:
+        """Call a function in the socket thread; from any thread, also when that has ended."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function)
 
     def _cancel(self, ticket: str) -> None:
         if ticket in self._jobs:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .wire.facts import ClipFacts, Estimate
+from .wire.live import LiveFrame
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,15 @@ class JobProgress(Event):
     stage_fraction: float
     fraction: float
     eta_s: float | None
+
+
+@dataclass(frozen=True)
+class JobFrame(Event):
+    """What a running job knows of a frame now; one of a higher `attempt` makes those of lower ones obsolete."""
+
+    ticket: str
+    attempt: int
+    live: LiveFrame
 
 
 @dataclass(frozen=True)

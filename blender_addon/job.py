@@ -12,6 +12,7 @@ from typing import Any
 
 from .events import Event, JobCancelled, JobDone, JobFailed, JobLog, JobProgress, JobQueued
 from .link import Link, Refused
+from .live import Feed
 from .transfer import fetch, in_thread, upload
 from .wire.bundle import Bundle, identify
 from .wire.capture import check_output_folder
@@ -39,8 +40,9 @@ class Order:
 class Job:
     """One order under way. `run` ends with exactly one of JobDone, JobFailed and JobCancelled."""
 
-    def __init__(self, ticket: str, order: Order, link: Link, emit: Callable[[Event], None]) -> None:
+    def __init__(self, ticket: str, order: Order, link: Link, emit: Callable[[Event], None], feed: Feed) -> None:
         self.ticket = ticket
+        self.feed = feed  # what it shows while it runs
         self.id = ""  # the server's, once it has the job
         self._order, self._link, self._emit = order, link, emit
         self._followed = False  # the server works on it
@@ -78,11 +80,12 @@ class Job:
             self._progress(push["stage"], push["stage_fraction"], push["fraction"], push.get("eta_s"))
         if push["last"] > self._last:
             self._moved.set()
+        self.feed.stir()
 
     async def _run(self) -> None:
         try:
             await self._submit(*await self._identify())
-            await self._follow()
+            await self._follow_and_watch()
             told = lambda fraction: self._progress("Fetching the result", fraction, 1.0)  # noqa: E731
             order = self._order
             await fetch(self._link, self.id, order.out, order.clip, tag=self.ticket, replace=order.replace, told=told)
@@ -150,6 +153,15 @@ class Job:
         reply, _ = await self._link.request("submit", **fields)
         self.id, self._last, self._followed = reply["job"], reply["since"], True
         return reply
+
+    async def _follow_and_watch(self) -> None:
+        """`_follow`, while the feed brings what the job shows."""
+        feed = asyncio.create_task(self.feed.run(self.id))
+        try:
+            await self._follow()
+        finally:
+            feed.cancel()
+            await asyncio.gather(feed, return_exceptions=True)
 
     async def _follow(self) -> None:
         """Pass on the job's events until it is done. Raises UserError when it fails and Cancelled when it is."""

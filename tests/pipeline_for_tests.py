@@ -11,14 +11,17 @@ import os
 import signal
 import time
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from backend.clip import Clip
+from backend.live import show_depth
 from backend.run import Run
-from backend.wire import JobSettings, UserError, write_capture
+from backend.wire import ClipInfo, JobSettings, PlateMap, UserError, write_capture
 
-from .worlds import as_capture, room
+from .worlds import World, as_capture, room
 
 log = logging.getLogger("backend.pipeline_for_tests")
 
@@ -43,6 +46,18 @@ def reconstruct(
         capture = as_capture(room(frames=2, width=32, height=24))
         capture = replace(capture, clip=replace(capture.clip, source=str(source)), settings=settings.to_json())
         return write_capture(capture, out, [_ballast], replace=replace_earlier)
+
+
+def shown_world(frames: int) -> tuple[World, ClipInfo]:
+    """What the deed `show` shows: a world of 48 x 32 points a frame, and its clip, every third frame of it."""
+    world = room(frames, 48, 32)
+    return world, ClipInfo(
+        source="room.mp4",
+        plate_size=world.size,
+        fps=Fraction(24),
+        frame_indices=tuple(range(10, 10 + 3 * frames, 3)),
+        timestamps=tuple(i / 24 for i in range(10, 10 + 3 * frames, 3)),
+    )
 
 
 def _ballast(capture, folder: Path) -> None:
@@ -73,6 +88,32 @@ class _Deeds:
         (staging / "depth.npy").write_bytes(b"x" * 1000)
         (run.work_dir / "store.npy").write_bytes(b"x" * 1000)
         ctypes.PyDLL(None).sleep(60)  # PyDLL keeps the interpreter's lock: no thread of the worker runs either
+
+    @staticmethod
+    def show(run: Run, out: Path, frames: str, seconds: str, world: str = "0") -> None:
+        """Shows the frames of `shown_world` one by one with some time between, then works until it is cancelled."""
+        synthetic, info = shown_world(int(frames))
+        clip = Clip(info, synthetic.rgb, PlateMap(1.0, 1.0))
+        for frame in run.steps(int(frames)):
+            show_depth(
+                run,
+                clip,
+                frame,
+                rgb=synthetic.rgb[frame],
+                grid=clip.store_map,
+                depth=synthetic.depth[frame],
+                world_from_camera=synthetic.world_from_camera[frame],
+                intrinsics=synthetic.intrinsics[frame],
+                dynamic=synthetic.dynamic[frame],
+                world=int(world),
+            )
+            time.sleep(float(seconds))
+
+    @staticmethod
+    def show_on(run: Run, out: Path, frames: str, seconds: str) -> None:
+        """The same, and then works for a minute."""
+        _Deeds.show(run, out, frames, seconds)
+        _Deeds.slow(run, out)
 
     @staticmethod
     def refuse(run: Run, out: Path) -> None:

@@ -16,8 +16,9 @@ from typing import Any
 from ..wire import JobSettings, framing, messages, paths
 from .asides import Asides
 from .jobs import Job, JobStore, job_id
+from .live import read_live
 from .refusal import Refusal
-from .scheduler import CAPTURE, Scheduler
+from .scheduler import CAPTURE, LIVE, Scheduler
 from .uploads import Uploads
 
 log = logging.getLogger(__name__)
@@ -217,6 +218,18 @@ class Requests:
             file.seek(offset)
             data = file.read(min(header["n"], framing.CHUNK))
         return {"off": offset, "size": size, "crc": zlib.crc32(data)}, [data]
+
+    def _live(self, session: Session, header: dict[str, Any], _: list[bytes]) -> dict[str, Any]:
+        job = self._job(session, header)
+        shown = self._scheduler.live(job)
+        new = [{"n": n, "frame": frame} for n, frame in shown if n > header["since"]]
+        return {"attempt": job.attempt, "last": shown[-1][0] if shown else 0, "frames": _page(new)}
+
+    def _live_get(self, session: Session, header: dict[str, Any], _: list[bytes]) -> Reply:
+        data = read_live(self._scheduler.folder(self._job(session, header).id) / LIVE, header["frame"])
+        if data is None:
+            raise Refusal("no_such_file", f"The job shows no frame {header['frame']}")
+        return {"crc": zlib.crc32(data)}, [data]
 
     def _cancel(self, session: Session, header: dict[str, Any], _: list[bytes]) -> dict[str, Any]:
         job = self._job(session, header)

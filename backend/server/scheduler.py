@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 LOG_NAME = "log.txt"
 CAPTURE = "capture"
+LIVE = "live"
 LOG_EVENTS_MAX = 500  # of one attempt; the job's log has the rest
 RETRY_S = 1.0
 
@@ -32,6 +33,7 @@ class _Active:
     worker: WorkerProcess
     progress: dict[str, Any] = field(default_factory=lambda: dict(IDLE))
     log_events: int = 0
+    live: dict[int, int] = field(default_factory=dict)  # frame -> number of its newest version
     cancelled: bool = False
     ended: bool = False
 
@@ -90,6 +92,11 @@ class Scheduler:
         position = self._store.position(job)
         return {"job": job.id, "state": job.state, "position": position, "last": job.last, **progress}
 
+    def live(self, job: Job) -> list[tuple[int, int]]:
+        """(number, frame) of the newest version of each frame that the job shows, in order; only while it runs."""
+        active = self._active
+        return sorted((n, f) for f, n in active.live.items()) if active is not None and active.job.id == job.id else []
+
     def cancel(self, job: Job) -> None:
         """Stop the job wherever it is; a running one is told cancelled once its process and its files are gone."""
         active = self._active
@@ -120,6 +127,7 @@ class Scheduler:
             "out": str(folder / CAPTURE),
             "scratch": str(folder / "scratch"),
             "log": str(folder / LOG_NAME),
+            "live": str(folder / LIVE),
             "replace": True,
         }
         self._store.start(job.id)
@@ -150,6 +158,8 @@ class Scheduler:
                 "fraction": float(event["fraction"]),
                 **({} if eta_s is None else {"eta_s": float(eta_s)}),
             }
+        elif event["t"] == "live":
+            active.live[int(event["frame"])] = int(event["n"])
         elif event["t"] == "log" and active.log_events < LOG_EVENTS_MAX:
             active.log_events += 1
             self._unrecorded.append(lambda: self._store.add_event(job, "log", event["text"], event["level"]))

@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from ..run import Progress, Run
 from ..wire import Cancelled, JobSettings, UserError, bundle, messages
+from .live import LiveFolder
 
 DISK_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
@@ -113,6 +114,8 @@ def _reconstruct(pipeline: str, spec: dict[str, Any], channel: Channel, cancelle
 
     device = spec.get("device", "auto")
     run = Run(report=report, is_cancelled=cancelled.is_set, work_dir=scratch, device=device)
+    if spec.get("live"):
+        run.show_frame = LiveFolder(Path(spec["live"]), lambda n, frame: channel.send("live", n=n, frame=frame)).show
     source = footage_path(spec["clip"], scratch / "clip")
     masks = footage_path(spec["masks"], scratch / "masks") if spec["masks"] else None
     out = Path(spec["out"])

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ..wire.capture import Capture, ClipInfo
+from ..wire.capture import Capture
 
 #: Blender's z-up world from the capture's y-down one: (x, y, z) becomes (x, z, -y).
 BLENDER_FROM_CAPTURE = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]], float)
@@ -65,17 +65,6 @@ def rays_matrix(intrinsics: np.ndarray, world_from_camera: np.ndarray) -> np.nda
     fx, fy, cx, cy = intrinsics
     camera_from_pixel = np.array([[1 / fx, 0, -cx / fx], [0, 1 / fy, -cy / fy], [0, 0, 1]])
     return world_from_camera[:3, :3] @ camera_from_pixel
-
-
-def clip_frames(clip: ClipInfo) -> np.ndarray:
-    """(T,) int: how many frames of the plate after the first used one each frame of the capture is.
-
-    With a variable frame rate this follows the timestamps, since Blender reads movies by time.
-    """
-    if clip.variable_frame_rate:
-        seconds = np.asarray(clip.timestamps) - clip.timestamps[0]
-        return np.round(seconds * float(clip.fps)).astype(int)
-    return np.asarray(clip.frame_indices) - clip.frame_indices[0]
 
 
 def blender_fps(fps: Fraction) -> tuple[int, float]:

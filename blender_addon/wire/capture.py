@@ -82,6 +82,17 @@ class ClipInfo:
     k1: float = 0.0  # OpenCV radial distortion of the plate; the capture's own pixels are undistorted
     k2: float = 0.0
 
+    @property
+    def clip_frames(self) -> np.ndarray:
+        """(T,) int: how many frames of the plate after the first used one each frame of the capture is.
+
+        With a variable frame rate this follows the timestamps, since Blender reads movies by time.
+        """
+        if self.variable_frame_rate:
+            seconds = np.asarray(self.timestamps) - self.timestamps[0]
+            return np.round(seconds * float(self.fps)).astype(int)
+        return np.asarray(self.frame_indices) - self.frame_indices[0]
+
 
 @dataclass(frozen=True)
 class EngineStamp:

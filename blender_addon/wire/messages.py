@@ -147,6 +147,8 @@ REQUESTS: dict[str, dict[str, Kind]] = {
     "list": {"first": COUNT},
     "result_index": {"job": JOB_ID, "first": COUNT},
     "get": {"job": JOB_ID, "name": FILE_NAME, "off": SIZE, "n": integer(1, CHUNK)},
+    "live": {"job": JOB_ID, "since": COUNT},
+    "live_get": {"job": JOB_ID, "frame": COUNT},
     "cancel": {"job": JOB_ID},
     "delete": {"job": JOB_ID},
     "shutdown": {"how": choice("drain", "now")},
@@ -187,6 +189,8 @@ REPLIES: dict[str, dict[str, Kind]] = {
         "path": optional(text(4096)),
     },
     "get": {"off": SIZE, "size": SIZE, "crc": integer(0, 2**32 - 1)},
+    "live": {"attempt": COUNT, "last": COUNT, "frames": many(record(n=COUNT, frame=COUNT), 1000)},
+    "live_get": {"crc": integer(0, 2**32 - 1)},
     "cancel": {"state": STATE},
     "delete": {},
     "shutdown": {},
@@ -198,7 +202,7 @@ PUSHES: dict[str, dict[str, Kind]] = {"progress": STATUS}
 
 #: How many binary frames come with a message; all others have none.
 BINARY_REQUESTS = {"upload_chunk": 1}
-BINARY_REPLIES = {"get": 1}
+BINARY_REPLIES = {"get": 1, "live_get": 1}
 
 ID = integer(0, 2**53)
 

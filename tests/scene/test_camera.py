@@ -10,7 +10,7 @@ import pytest
 
 from backend.geometry.camera import project
 from blender_addon.scene.camera import camera_agreement, scene_framing
-from blender_addon.scene.conventions import blender_fps, blender_lens, clip_frames
+from blender_addon.scene.conventions import blender_fps, blender_lens
 from blender_addon.scene.report import ImportReport
 from blender_addon.wire.capture import PlateMap
 from tests.scene.captures import camera_of, imported, seen_at, small
@@ -149,4 +149,4 @@ def test_frame_rates_are_kept_exactly(rate, expected):
 def test_variable_frame_rates_follow_the_timestamps():
     capture = small(4, variable_frame_rate=True, timestamps=(0.0, 0.04, 0.25, 0.29))
     # at 24 fps: 0, 0.96, 6, 6.96
-    assert clip_frames(capture.clip).tolist() == [0, 1, 6, 7]
+    assert capture.clip.clip_frames.tolist() == [0, 1, 6, 7]

@@ -1,0 +1,100 @@
+"""Live frames as an engine shows them: thin clouds of a frame's depth, or of the points its camera solve tracks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .clip import Clip
+from .geometry.camera import rays
+from .run import Run
+from .wire import LiveFrame, PlateMap, live
+
+#: Points of a live frame of a clip that is not long.
+POINTS = 20_000
+#: Tracked points are few: each is shown so many plate pixels wide.
+TRACK_PX = 4.0
+
+
+def points_of(frames: int) -> int:
+    """How many points a live frame of a clip of so many frames may have."""
+    return min(POINTS, live.MOST_POINTS, live.JOB_BYTES // (live.POINT_BYTES * frames))
+
+
+def show_depth(
+    run: Run,
+    clip: Clip,
+    frame: int,
+    *,
+    rgb: np.ndarray,
+    grid: PlateMap,
+    depth: np.ndarray,
+    world_from_camera: np.ndarray,
+    intrinsics: np.ndarray,
+    dynamic: np.ndarray | None = None,
+    world: int = 0,
+) -> None:
+    """Show a frame's (H, W) depth, 0 where it is not known, with its (H, W, 3) colours and (H, W) mask of movers.
+
+    `grid` maps the plate to these pixels, `intrinsics` (4,) are theirs, `world_from_camera` (4, 4). A frame without a
+    camera is not shown. What nobody watches costs nothing.
+    """
+
+    def make() -> LiveFrame | None:
+        if not (np.isfinite(world_from_camera).all() and np.isfinite(intrinsics).all()):
+            return None
+        height, width = depth.shape
+        step = max(1, int(np.ceil(np.sqrt(height * width / points_of(clip.frame_count)))))
+        thin = np.s_[step // 2 :: step, step // 2 :: step]
+        z = np.asarray(depth[thin], np.float64)
+        known = np.isfinite(z) & (z > 0)
+        # The pixels that stay, as a grid of its own with the same rays: its first centre is at step // 2 + 0.5.
+        first = step // 2 + 0.5 - step / 2
+        of_thin = (np.asarray(intrinsics) - (0, 0, first, first)) / step
+        ray = rays(of_thin, z.shape[1], z.shape[0])[known] * z[known][:, None]
+        return LiveFrame(
+            frame=frame,
+            clip_frame=int(clip.info.clip_frames[frame]),
+            plate_size=clip.info.plate_size,
+            world_from_camera=np.asarray(world_from_camera, np.float64),
+            plate_intrinsics=grid.intrinsics_to_plate(intrinsics),
+            points=(ray @ world_from_camera[:3, :3].T + world_from_camera[:3, 3]).astype(np.float32),
+            colours=np.ascontiguousarray(rgb[thin][known]),
+            dynamic=np.zeros(known.sum(), bool) if dynamic is None else np.ascontiguousarray(dynamic[thin][known]),
+            spacing=float(step / np.sqrt(intrinsics[0] * intrinsics[1])),
+            world=world,
+        )
+
+    run.show(make)
+
+
+def show_tracks(
+    run: Run,
+    clip: Clip,
+    frame: int,
+    *,
+    points_world: np.ndarray,
+    colours: np.ndarray,
+    world_from_camera: np.ndarray,
+    plate_intrinsics: np.ndarray,
+    world: int = 0,
+) -> None:
+    """Show a frame's camera and the (N, 3) points that its solve knows of, with (N, 3) uint8 colours."""
+
+    def make() -> LiveFrame | None:
+        if not (np.isfinite(world_from_camera).all() and np.isfinite(plate_intrinsics).all()):
+            return None
+        known = np.flatnonzero(np.isfinite(points_world).all(axis=1))[: points_of(clip.frame_count)]
+        return LiveFrame(
+            frame=frame,
+            clip_frame=int(clip.info.clip_frames[frame]),
+            plate_size=clip.info.plate_size,
+            world_from_camera=np.asarray(world_from_camera, np.float64),
+            plate_intrinsics=np.asarray(plate_intrinsics, np.float64),
+            points=points_world[known].astype(np.float32),
+            colours=np.ascontiguousarray(colours[known], np.uint8),
+            dynamic=np.zeros(len(known), bool),
+            spacing=float(TRACK_PX / np.sqrt(plate_intrinsics[0] * plate_intrinsics[1])),
+            world=world,
+        )
+
+    run.show(make)

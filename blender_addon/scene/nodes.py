@@ -48,6 +48,11 @@ def input_names(modifier: bpy.types.Modifier) -> list[str]:
     return [item.name for item in _inputs(modifier)]
 
 
+def sections(modifier: bpy.types.Modifier) -> list[tuple[str, str]]:
+    """The inputs of a Geometry Nodes modifier in their order, each with the name of the panel that it stands in."""
+    return [(item.name, item.parent.name if item.parent else "") for item in _inputs(modifier)]
+
+
 def _inputs(modifier: bpy.types.Modifier) -> list[Any]:
     items = modifier.node_group.interface.items_tree
     return [

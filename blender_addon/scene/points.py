@@ -158,8 +158,8 @@ def frame_cloud(
 
 
 def frame_name(prefix: str, frame: int) -> str:
-    """Blender shows the clouds of a player in the order of their names."""
-    return f"{prefix}_f{frame:05d}"
+    """Blender shows the clouds of a player in the order of their names, which have 63 bytes at most before 5.0."""
+    return f"{prefix.encode()[:50].decode(errors='ignore')}_f{frame:05d}"
 
 
 def frame_object(name: str, frame: int, cloud: bpy.types.PointCloud) -> bpy.types.Object:

@@ -1,4 +1,4 @@
-"""What the artist can do: reconstruct, cancel, import a capture, start and stop the backend."""
+"""What the artist can do: reconstruct, import a capture, start and stop the backend."""
 
 # Annotations must stay objects here: Blender reads the properties from them.
 import logging
@@ -25,12 +25,8 @@ class KINORA_OT_reconstruct(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
-        job = session.current().job(context.scene)
         if not context.scene.kinora.clip_path:
             cls.poll_message_set("Choose a clip first")
-            return False
-        if job is not None and job.active:
-            cls.poll_message_set("This scene is being reconstructed already")
             return False
         return True
 
@@ -40,25 +36,6 @@ class KINORA_OT_reconstruct(bpy.types.Operator):
         except UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        return {"FINISHED"}
-
-
-class KINORA_OT_cancel(bpy.types.Operator):
-    """Stop the reconstruction of this scene; nothing of it is kept"""
-
-    bl_idname = "kinora.cancel"
-    bl_label = "Cancel"
-
-    @classmethod
-    def poll(cls, context):
-        job = session.current().job(context.scene)
-        if job is None or job.state not in {"WAITING", "QUEUED", "RUNNING"}:
-            cls.poll_message_set("Nothing is being reconstructed in this scene")
-            return False
-        return True
-
-    def execute(self, context):
-        session.current().cancel(session.current().job(context.scene))
         return {"FINISHED"}
 
 
@@ -175,7 +152,6 @@ def _menu_import(self, context):
 
 CLASSES = (
     KINORA_OT_reconstruct,
-    KINORA_OT_cancel,
     KINORA_OT_import_capture,
     KINORA_OT_backend_start,
     KINORA_OT_backend_stop,

@@ -12,8 +12,10 @@ from ..scene.report import ImportReport
 from ..wire.errors import UserError
 from ..wire.settings import ENGINES, ClipSettings, LensSettings, Settings
 from . import session
+from .footage import draw_clip, draw_estimate, draw_range
 from .preferences import backend_choice
-from .properties import engine_property, properties_of
+from .properties import engine_property
+from .queue import KINORA_PT_queue, fill_import
 from .reconstruction import Reconstruction
 from .summary import Summary
 from .text import draw_wrapped, duration, sentence
@@ -86,7 +88,7 @@ def draw_job(layout, context, job: Reconstruction) -> None:
             row.progress(factor=job.fraction, type="BAR", text=left)
         else:
             row.progress(factor=job.fraction, type="BAR", text=job.status)
-        row.operator("kinora.cancel", text="", icon="X")
+        row.operator("kinora.cancel", text="", icon="X").job = job.uid
         if job.state == "RUNNING":
             layout.label(text=job.status)
     elif job.message:
@@ -152,18 +154,19 @@ class KINORA_PT_main(SidebarPanel, bpy.types.Panel):
         column = layout.column()
         split_layout(column)
         column.prop(settings, "clip_path")
-        if settings.clip_info:
-            draw_wrapped(column, context, settings.clip_info)
+        draw_clip(column, context, settings)
         column.prop(settings, "engine")
         engine = ENGINES[settings.engine]
         use = "commercial use OK" if engine.commercial_use else "no commercial use"
         draw_wrapped(column, context, f"{engine.licence}, {use}", icon="NONE" if engine.commercial_use else "ERROR")
 
         job = session.current().job(context.scene)
-        if job is None or not job.active:
-            row = layout.row()
-            row.scale_y = 1.5
-            row.operator("kinora.reconstruct")
+        under_way = job is not None and job.active
+        if not under_way:
+            draw_estimate(layout, context, context.scene)
+        row = layout.row()
+        row.scale_y = 1.0 if under_way else 1.5
+        row.operator("kinora.reconstruct", text="Add to Queue" if under_way else "Reconstruct")
         if job is not None:
             draw_job(layout, context, job)
 
@@ -192,9 +195,7 @@ class KINORA_PT_capture(SidebarPanel, bpy.types.Panel):
         if folder is not None:
             row.operator_context = "EXEC_DEFAULT"
             again = row.operator("kinora.import_capture", text="Import", icon="IMPORT")
-            again.directory = str(folder)
-            for name in properties_of(ImportOptions):
-                setattr(again, name, getattr(settings.import_options, name))
+            fill_import(again, context, folder)
             row.operator_context = "INVOKE_DEFAULT"
             row.operator("kinora.import_capture", text="", icon="FILEBROWSER")
         else:
@@ -224,9 +225,12 @@ class KINORA_PT_output(SidebarPanel, bpy.types.Panel):
 
 
 def settings_panels(
-    settings: type[Settings], label: str, path: str, engine: str = "", parent: str = "KINORA_PT_main"
+    settings: type[Settings], label: str, path: str, engine: str = "", parent: str = "KINORA_PT_main", below=None
 ) -> list[type]:
-    """The sub-panel of a group of settings, and a closed one in it for the advanced ones."""
+    """The sub-panel of a group of settings, and a closed one in it for the advanced ones.
+
+    `below(layout, context, settings of the scene)` draws what stands below the settings.
+    """
     shown = [f.name for f in dataclasses.fields(settings) if not f.metadata.get("advanced")]
     hidden = [f.name for f in dataclasses.fields(settings) if f.metadata.get("advanced")]
     idname = f"KINORA_PT_{path}"
@@ -240,6 +244,8 @@ def settings_panels(
             group = getattr(context.scene.kinora, path)
             for name in names:
                 self.layout.prop(group, name)
+            if below is not None and names is shown:
+                below(self.layout, context, context.scene.kinora)
 
         return draw
 
@@ -267,9 +273,10 @@ ENGINE_PANELS = [
 ]
 CLASSES = (
     KINORA_PT_main,
+    KINORA_PT_queue,
     KINORA_PT_capture,
     *settings_panels(ImportOptions, "Import Options", "import_options", parent="KINORA_PT_capture"),
-    *settings_panels(ClipSettings, "Frames", "clip"),
+    *settings_panels(ClipSettings, "Frames", "clip", below=draw_range),
     *settings_panels(LensSettings, "Lens", "lens"),
     *ENGINE_PANELS,
     KINORA_PT_output,

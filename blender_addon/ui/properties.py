@@ -2,7 +2,7 @@
 
 # Annotations must stay objects here: Blender reads the properties from them.
 import dataclasses
-import math
+from collections.abc import Collection
 from pathlib import Path
 
 import bpy
@@ -11,6 +11,7 @@ import numpy as np
 from ..scene.options import ImportOptions
 from ..wire.errors import UserError
 from ..wire.settings import ENGINES, ClipSettings, JobSettings, LensSettings, Settings
+from .facts import KINORA_PG_facts, look
 
 #: `unit` of a setting -> what Blender's own number fields call it.
 UNITS = {
@@ -18,7 +19,6 @@ UNITS = {
     "mm": {"subtype": "DISTANCE_CAMERA", "unit": "CAMERA"},
     "factor": {"subtype": "FACTOR"},
 }
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".exr", ".webp", ".bmp", ".dpx"}
 
 
 def property_of(field: dataclasses.Field):
@@ -74,27 +74,6 @@ def engine_property(engine: str) -> str:
     return f"engine_{engine}"
 
 
-def clip_info(path: Path) -> str:
-    """One line about a clip or a folder of images, as Blender's own decoder sees it; empty when it sees nothing."""
-    if path.is_dir():
-        count = sum(p.suffix.lower() in IMAGE_SUFFIXES for p in path.iterdir())
-        return f"{count} images" if count else ""
-    if not path.is_file():
-        return ""
-    try:
-        clip = bpy.data.movieclips.load(str(path))
-    except RuntimeError:
-        return ""
-    try:
-        width, height = clip.size
-        if clip.frame_duration < 1:  # Blender invents a size for what it cannot read
-            return ""
-        fps = f", {clip.fps:.5g} fps" if clip.source == "MOVIE" and math.isfinite(clip.fps) else ""
-        return f"{width} × {height}, {clip.frame_duration} frames{fps}"
-    finally:
-        bpy.data.movieclips.remove(clip)
-
-
 def absolute(path: str) -> Path:
     """A path of a property as an absolute one. Raises UserError for `//...` in a file that was never saved."""
     if path.startswith("//") and not bpy.data.filepath:
@@ -104,9 +83,10 @@ def absolute(path: str) -> Path:
 
 def _clip_changed(self, context) -> None:
     try:
-        self.clip_info = clip_info(absolute(self.clip_path)) if self.clip_path else ""
+        path = absolute(self.clip_path) if self.clip_path else None
     except UserError:  # Reconstruct says it
-        self.clip_info = ""
+        path = None
+    self.facts.show(path, look(path) if path else None)
 
 
 def engine_items(self=None, context=None):
@@ -128,7 +108,7 @@ class KINORA_PG_scene(bpy.types.PropertyGroup):
         update=_clip_changed,
         options=RELATIVE,
     )
-    clip_info: bpy.props.StringProperty(options={"HIDDEN"})
+    facts: bpy.props.PointerProperty(type=KINORA_PG_facts)
     engine: bpy.props.EnumProperty(
         name="Engine", description="What reconstructs the clip", items=engine_items(), default="classical"
     )
@@ -178,10 +158,7 @@ class KINORA_PG_scene(bpy.types.PropertyGroup):
         """The clip as an absolute path. Raises UserError when it is not there."""
         if not self.clip_path:
             raise UserError("No clip is chosen", "choose a video or a folder of images")
-        path = absolute(self.clip_path)
-        if not path.exists():
-            raise UserError(f"The clip {path} does not exist", "choose the file again")
-        return path
+        return existing(absolute(self.clip_path))
 
     def masks(self) -> Path | None:
         """The folder of known masks as an absolute path, or None. Raises UserError when it is not there."""
@@ -192,26 +169,41 @@ class KINORA_PG_scene(bpy.types.PropertyGroup):
             raise UserError(f"The masks folder {path} does not exist", "choose the folder again or clear it")
         return path
 
-    def output(self) -> Path | None:
+    def output(self, clip: Path | None = None, taken: Collection[Path] = ()) -> Path | None:
         """Where the next capture will be written; None while there is no clip to name it after.
 
-        A folder that already holds something is left alone, and the next free number is taken, unless the artist
-        asked to replace it. Raises UserError when it cannot be said yet.
+        `clip` is another clip than the scene's, in a folder of its own then; `taken` are folders that jobs under way
+        will write. A folder that already holds something is left alone, and the next free number is taken, unless the
+        artist asked to replace it. Raises UserError when it cannot be said yet.
         """
+        source = clip or (absolute(self.clip_path) if self.clip_path else None)
         if self.output_path:
             folder = absolute(self.output_path)
-        elif self.clip_path:
-            clip = absolute(self.clip_path)
-            beside = Path(bpy.data.filepath).parent if bpy.data.filepath else clip.parent
-            folder = beside / "kinora" / (clip.name if clip.is_dir() else clip.stem)
+            if clip is not None:
+                folder /= name_of(clip)
+        elif source is not None:
+            beside = Path(bpy.data.filepath).parent if bpy.data.filepath else source.parent
+            folder = beside / "kinora" / name_of(source)
         else:
             return None
         number = 2
         free = folder
-        while not self.replace and free.is_dir() and any(free.iterdir()):
+        while free in taken or (not self.replace and free.is_dir() and any(free.iterdir())):
             free = folder.with_name(f"{folder.name}_{number:03d}")
             number += 1
         return free
+
+
+def name_of(clip: Path) -> str:
+    """What a clip's capture is called."""
+    return clip.name if clip.is_dir() else clip.stem
+
+
+def existing(clip: Path) -> Path:
+    """The clip. Raises UserError when it is not there."""
+    if not clip.exists():
+        raise UserError(f"The clip {clip} does not exist", "choose the file again")
+    return clip
 
 
 for _name, _group in ENGINE_GROUPS.items():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import bpy
 
 from ..wire.errors import UserError
 from ..wire.settings import JobSettings
+from .properties import existing
 
 #: States in which a reconstruction still needs the backend or an import.
 ACTIVE = ("WAITING", "QUEUED", "RUNNING", "CANCELLING", "IMPORTING")
@@ -47,6 +50,8 @@ class Reconstruction:
     settings: JobSettings
     masks: Path | None = None
     replace: bool = False
+    import_when_done: bool | None = None  # None: as the scene says then
+    uid: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     ticket: str = ""  # given by the client once it has the job
     state: str = "WAITING"
     stage: str = ""
@@ -63,6 +68,16 @@ class Reconstruction:
     @property
     def active(self) -> bool:
         return self.state in ACTIVE
+
+    def same_work(self, other: Reconstruction) -> bool:
+        """Whether another job asks for the very same."""
+        mine, theirs = ((job.clip, job.masks, job.settings) for job in (self, other))
+        return mine == theirs
+
+    @property
+    def stoppable(self) -> bool:
+        """It can be cancelled, and was not yet."""
+        return self.state in {"WAITING", "QUEUED", "RUNNING"}
 
     @property
     def status(self) -> str:
@@ -89,11 +104,15 @@ class Reconstruction:
         return "\n".join([*lines, f"Settings: {self.settings.canonical().decode()}", "Log:", *self.log])
 
 
-def reconstruction_of(scene: bpy.types.Scene) -> Reconstruction:
-    """What the settings of a scene ask for. Raises UserError when something that it needs is missing."""
+def reconstruction_of(scene: bpy.types.Scene, clip: Path | None = None, taken: Collection[Path] = ()) -> Reconstruction:
+    """What the settings of a scene ask for, of its clip or of another one; `taken` are folders of other jobs.
+
+    Raises UserError when something that it needs is missing.
+    """
     settings = scene.kinora
-    clip, masks = settings.source(), settings.masks()
-    out = settings.output()
+    source = settings.source() if clip is None else existing(clip.absolute())
+    out = settings.output(clip and source, taken)
     if out is None:
         raise UserError("There is no output folder", "choose one")
-    return Reconstruction(SceneRef.of(scene), clip, out, settings.job_settings(), masks, settings.replace)
+    masks = settings.masks()
+    return Reconstruction(SceneRef.of(scene), source, out, settings.job_settings(), masks, settings.replace)

@@ -6,10 +6,12 @@ calls `current().pump()` itself.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import bpy
 
 from ..scene.options import ImportOptions
 from ..wire.errors import UserError
+from .asking import Asking, WhatClip
 from .backend import Backend, Opening
 from .importing import hands_off, import_with_cursor, push_undo
 from .preferences import BackendChoice
@@ -28,6 +31,7 @@ log = logging.getLogger(__name__)
 
 BUSY_S, IDLE_S = 0.1, 1.0  # how often the timer pumps while something happens, and while nothing does
 BUDGET_S = 0.005  # longest that one pump applies events
+KEPT_JOBS = 100  # that the queue shows at most; the oldest that have ended are forgotten
 QUIT_S = 3.0  # longest that Blender waits for our threads when it quits
 
 
@@ -40,6 +44,8 @@ class Session:
         self.hint = ""
         self.choice = BackendChoice()
         self.jobs: list[Reconstruction] = []
+        self.asking = Asking()
+        self.same_host = False  # the backend sees this computer's files
         self._backend: Backend | None = None
         self._opening: Opening | None = None
         self._events: deque = deque()
@@ -75,6 +81,7 @@ class Session:
         opening, backend = self._opening, self._backend
         self._opening = self._backend = None
         self._events.clear()
+        self.asking, self.same_host = Asking(), False
         self.state, self.note, self.hint = "OFF", "", ""
         for job in self.jobs:
             if job.active and job.state != "IMPORTING":
@@ -99,17 +106,42 @@ class Session:
     # ---- jobs --------------------------------------------------------------------------------------------------
 
     def job(self, scene: bpy.types.Scene) -> Reconstruction | None:
-        """The newest job of a scene."""
-        return next((job for job in reversed(self.jobs) if job.scene.find() == scene), None)
+        """The job of a scene that is under way, or else the one that is next, or else the newest."""
+        mine = [job for job in self.jobs if job.scene.find() == scene]
+        under_way = [job for job in mine if job.state in {"RUNNING", "CANCELLING", "IMPORTING"}]
+        return next(iter(under_way or [job for job in mine if job.active] or mine[::-1]), None)
 
-    def submit(self, scene: bpy.types.Scene, choice: BackendChoice) -> Reconstruction:
-        """Ask for what the settings of the scene say, starting the backend if need be; returns at once."""
-        job = reconstruction_of(scene)
+    def job_of(self, uid: str) -> Reconstruction | None:
+        """The job with that id."""
+        return next((job for job in self.jobs if job.uid == uid), None)
+
+    def submit(
+        self,
+        scene: bpy.types.Scene,
+        choice: BackendChoice,
+        clips: Sequence[Path] = (),
+        import_when_done: bool | None = None,
+    ) -> list[Reconstruction]:
+        """Ask for what the settings of the scene say, starting the backend if need be; returns at once.
+
+        `clips` are taken instead of the scene's clip, each into a folder of its own. `import_when_done` None goes by
+        the scene's setting when a job ends. Raises UserError, and then nothing was asked for.
+        """
+        new: list[Reconstruction] = []
+        for clip in clips or (None,):
+            active = [job for job in (*self.jobs, *new) if job.active]
+            job = reconstruction_of(scene, clip, taken=[j.out for j in active])
+            if any(job.same_work(j) for j in active):
+                raise UserError(f"{job.clip.name} is in the queue already with these settings", "cancel it there first")
+            job.import_when_done = import_when_done
+            new.append(job)
         self.start_backend(choice)
-        self.jobs = [j for j in self.jobs if j.active or j.scene.find() != scene] + [job]
+        ended = [job for job in self.jobs if not job.active]
+        forgotten = ended[: max(0, len(self.jobs) + len(new) - KEPT_JOBS)]
+        self.jobs = [job for job in self.jobs if job not in forgotten] + new
         self._send_waiting()
         wake()
-        return job
+        return new
 
     def cancel(self, job: Reconstruction) -> None:
         """Ask for a job to stop; returns at once."""
@@ -141,10 +173,11 @@ class Session:
             self._events.extend(self._backend.client.drain())
         while self._events and time.perf_counter() - began < BUDGET_S:
             self._apply(self._events.popleft())
+        self._ask()
         self._check_local()
         self._import_next()
         self._redraw()
-        if self._opening is not None or any(job.active for job in self.jobs):
+        if self._opening is not None or self.asking.busy or any(job.active for job in self.jobs):
             return BUSY_S
         return IDLE_S if self._backend is not None else None
 
@@ -192,6 +225,10 @@ class Session:
         match event:
             case wire.Connected():
                 self.state, self.note, self.hint = "READY", machine(event.server), ""
+                self.same_host = event.server["same_host"]
+                return
+            case wire.Answered():
+                self._answered(event)
                 return
             case wire.Disconnected():
                 self.state, self.note, self.hint = "LOST", event.reason, event.hint
@@ -200,7 +237,7 @@ class Session:
         if job is None:
             return
         match event:
-            case wire.JobQueued() if job.state == "WAITING":
+            case wire.JobQueued() if job.state in {"WAITING", "QUEUED"}:
                 job.state, job.queue_position = "QUEUED", event.position
             case wire.JobProgress() if job.state != "CANCELLING":
                 job.state, job.stage, job.stage_fraction = "RUNNING", event.stage, event.stage_fraction
@@ -215,6 +252,26 @@ class Session:
             case wire.JobCancelled():
                 job.state = "CANCELLED"
 
+    # ---- what is asked beside the jobs -------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        """Have the backend count the clips that only Blender has looked at, and send what the panels ask."""
+        if self.state != "READY" or self._backend is None:
+            return
+        for facts in (scene.kinora.facts for scene in bpy.data.scenes):
+            if facts.of and not facts.counted and self.same_host:
+                with contextlib.suppress(OSError):  # it is gone; Reconstruct says so
+                    self.asking.answer(WhatClip.of(Path(facts.of)))
+        self.asking.tick(self._backend.client)
+
+    def _answered(self, event) -> None:
+        question = self.asking.take(event)
+        if isinstance(question, WhatClip) and event.answer is not None:
+            for facts in (scene.kinora.facts for scene in bpy.data.scenes):
+                if facts.of == str(question.path):
+                    facts.show(question.path, event.answer)
+        redraw()
+
     # ---- what comes of it --------------------------------------------------------------------------------------
 
     def _done(self, job: Reconstruction, folder: Path) -> None:
@@ -226,7 +283,7 @@ class Session:
             job.hint = f"import it from {folder}"
         else:
             scene.kinora.capture_path = str(folder)
-            if scene.kinora.import_when_done:
+            if scene.kinora.import_when_done if job.import_when_done is None else job.import_when_done:
                 job.state = "IMPORTING"
 
     def _import_next(self) -> None:

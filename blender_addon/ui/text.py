@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import blf
 import bpy
 
@@ -10,12 +12,34 @@ FONT = 0
 MARGIN_PX, ICON_PX = 72, 26
 
 
-def duration(seconds: float) -> str:
-    """'40 s', '3 min', '1 h 20 min'."""
+def duration(seconds: float, exact: bool = False) -> str:
+    """'40 s', '3 min', '1 h 20 min'; exact ones have tenths of a second below a minute: '2.5 s'."""
+    if exact and seconds < 59.95:
+        return f"{seconds:.1f} s"
     if seconds < 59.5:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def span(low_s: float, high_s: float) -> str:
+    """'1 to 3 min', '40 s to 2 min', 'about 2 min' where both ends read the same."""
+    low, high = duration(low_s), duration(high_s)
+    if low == high:
+        return f"about {low}"
+    number, _, unit = low.partition(" ")
+    same = unit == high.partition(" ")[2] and " " not in unit
+    return f"{number} to {high}" if same else f"{low} to {high}"
+
+
+def rate(fps: Fraction) -> str:
+    """'24', '23.976', '29.97'."""
+    return f"{float(fps):.3f}".rstrip("0").rstrip(".")
+
+
+def gigabytes(count: int) -> str:
+    """'0.4 GB', '24 GB'."""
+    return f"{count / 1e9:.1f} GB" if count < 9.95e9 else f"{count / 1e9:.0f} GB"
 
 
 def sentence(text: str) -> str:

@@ -9,7 +9,8 @@ import bpy
 import pytest
 
 from blender_addon.scene.options import ImportOptions
-from blender_addon.ui.properties import clip_info, engine_property, read_group, write_group
+from blender_addon.ui.facts import lines, look
+from blender_addon.ui.properties import engine_property, read_group, write_group
 from blender_addon.wire.errors import UserError
 from blender_addon.wire.settings import ENGINES, ClipSettings, JobSettings, LensSettings
 
@@ -118,10 +119,12 @@ def test_the_clip_is_described(scene, capture_folder, clip, tmp_path):
     images.mkdir()
     for picture in capture_folder.glob("rgb_*.png"):
         (images / picture.name).write_bytes(picture.read_bytes())
-    assert clip_info(images) == "4 images"
-    assert clip_info(images / "rgb_0000.png") == "48 × 32, 4 frames"
-    assert clip_info(clip) == ""  # not a video
-    assert clip_info(Path("nowhere")) == ""
+    assert lines(look(images)) == ["48 × 32", "4 frames"]
+    assert lines(look(images / "rgb_0000.png")) == ["48 × 32", "4 frames"]
+    assert look(clip) is None  # not a video
+    assert look(Path("nowhere")) is None
     assert not bpy.data.movieclips
     scene.kinora.clip_path = str(images)
-    assert scene.kinora.clip_info == "4 images"
+    assert scene.kinora.facts.read() == look(images)
+    scene.kinora.clip_path = str(clip)
+    assert scene.kinora.facts.read() is None

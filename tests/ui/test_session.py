@@ -115,9 +115,9 @@ def test_a_bug_in_the_backend_is_shown_and_the_next_job_works(session, ask):
     assert job.state == "DONE"
 
 
-def test_one_scene_runs_one_job_and_another_scene_its_own(session, scene, ask):
+def test_the_same_work_is_not_queued_twice_and_each_scene_has_its_own(session, scene, ask):
     job = ask("slow")
-    with pytest.raises(RuntimeError, match="being reconstructed already"):
+    with pytest.raises(RuntimeError, match="in the queue already"):
         bpy.ops.kinora.reconstruct()
     other = bpy.data.scenes.new("Other")
     assert session.job(scene) is job

@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
-from . import acting, camera_panel, cameras, facts, footage, operators, panels, players, preferences, properties, queue, session, world
+from . import (
+    acting,
+    camera_panel,
+    cameras,
+    facts,
+    footage,
+    operators,
+    panels,
+    players,
+    preferences,
+    properties,
+    queue,
+    session,
+    world,
+)
 
 #: In the order of registering: panels draw what the others define.
-MODULES = (facts, properties, preferences, session, operators, footage, queue, panels, acting, cameras, camera_panel, players, world)
+MODULES = (
+    facts,
+    properties,
+    preferences,
+    session,
+    operators,
+    footage,
+    queue,
+    panels,
+    acting,
+    cameras,
+    camera_panel,
+    players,
+    world,
+)
 
 
 def register() -> None:

@@ -1,4 +1,4 @@
-"""Clips come in: dropped, chosen or by the folder; their facts, what they would take, and the queue that they wait in."""
+"""Clips come in: dropped, chosen or by the folder; their facts and costs, and the queue that they wait in."""
 
 from __future__ import annotations
 

@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .classical.flow import next_flows
 from .clip import open_clip
 from .engines import load_engine
 from .export import CAPTURE_FILES
 from .known_cameras import read_known_cameras
+from .movers import number_movers
 from .run import Run
+from .scene_flow import velocities
 from .wire import Capture, JobSettings, write_capture
 from .wire import capture as capture_format
 
@@ -20,6 +23,7 @@ Writer = Callable[[Capture, Path], dict[str, Any] | None]
 
 #: Shares of the time, for the progress bar; the engine's plan fills the rest.
 DECODE_SHARE = 0.08
+MOVERS_SHARE = 0.06
 EXPORT_SHARE = 0.12
 
 
@@ -44,10 +48,11 @@ def reconstruct(
     engine = load_engine(settings.engine)
     engine.check(settings)
     engine_total = sum(share for _, share in engine.plan)
-    scale = (1 - DECODE_SHARE - EXPORT_SHARE) / engine_total
+    scale = (1 - DECODE_SHARE - MOVERS_SHARE - EXPORT_SHARE) / engine_total
     run.plan = [
         ("Reading the clip", DECODE_SHARE),
         *((name, share * scale) for name, share in engine.plan),
+        ("Following movers", MOVERS_SHARE),
         ("Writing the capture", EXPORT_SHARE),
     ]
     # Windows does not delete files that are still mapped; whoever gave `work_dir` deletes it after the process.
@@ -57,9 +62,20 @@ def reconstruct(
             clip = open_clip(source, settings.clip, run, masks=masks, lens=settings.lens)
             clip = replace(clip, known_cameras=read_known_cameras(clip.info, poses, intrinsics))
         capture = engine.reconstruct(clip, settings, run)
+        with run.stage("Following movers"):
+            capture = with_movers(capture, run)
         with run.stage("Writing the capture"):
             capture = replace(capture, timings=tuple(run.timings))
             return write_capture(capture, out, steps(CAPTURE_FILES, run), replace=replace_earlier)
+
+
+def with_movers(capture: Capture, run: Run) -> Capture:
+    """The capture with its movers numbered and their velocities, whatever the engine; as it is where nothing moves."""
+    if not capture.dynamic.any():
+        return capture
+    flows = next_flows(capture.rgb, run)
+    capture = replace(capture, objects=number_movers(capture.dynamic, flows, run))
+    return replace(capture, velocity=velocities(capture, flows, run))
 
 
 def steps(writers: Sequence[Writer], run: Run) -> list[Writer]:

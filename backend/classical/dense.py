@@ -125,12 +125,12 @@ def confirm(
         agree += known & (off < AGREEMENT)
         differ += known & (off > 2 * AGREEMENT)
         know += known
-    confirmed = (agree >= np.where(know >= 3, 2, 1)) & (agree >= differ) & ~_jumps(depth[t])
+    confirmed = (agree >= np.where(know >= 3, 2, 1)) & (agree >= differ) & ~jumps(depth[t])
     # Along an edge that slides, flow agrees with itself and is wrong: such places are small.
     return tidy(confirmed, SMALLEST_PATCH * confirmed.size, fill=False)
 
 
-def _jumps(depth: np.ndarray) -> np.ndarray:
+def jumps(depth: np.ndarray) -> np.ndarray:
     """(H, W) bool: pixels within two pixels of a jump in depth; unknown depth (0) makes none."""
     window = np.ones((5, 5), np.uint8)
     nearest = cv2.erode(np.where(depth > 0, depth, np.float32(1e30)), window)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,19 +54,35 @@ def flow_offsets(frame_count: int) -> tuple[int, ...]:
 
 def neighbour_flows(frames: np.ndarray, run: Run) -> Flows:
     """Flows of (T, H, W, 3) uint8 frames to their neighbours, both ways."""
+    return flows_between(frames, flow_offsets(len(frames)), flow_method, "flow", run)
+
+
+def next_flows(frames: np.ndarray, run: Run) -> Flows:
+    """Flows of (T, H, W, 3) uint8 frames to the next ones and back, made quickly: their motion is small."""
+
+    def quick() -> cv2.DISOpticalFlow:
+        return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    return flows_between(frames, (1,), quick, "next", run)
+
+
+def flows_between(
+    frames: np.ndarray, offsets: tuple[int, ...], method: Callable[[], cv2.DISOpticalFlow], name: str, run: Run
+) -> Flows:
+    """Flows of (T, H, W, 3) uint8 frames over these offsets, both ways, in files of `run.work_dir` with that name."""
     count, height, width = frames.shape[:3]
     grey = [cv2.cvtColor(np.asarray(f), cv2.COLOR_RGB2GRAY) for f in frames]
-    offsets = sorted(s * k for k in flow_offsets(count) for s in (-1, 1))
+    both = sorted(s * k for k in offsets for s in (-1, 1))
     of = {
         k: np.lib.format.open_memmap(
-            Path(run.work_dir) / f"flow{k:+d}.npy", mode="w+", dtype=np.float16, shape=(count, height, width, 2)
+            Path(run.work_dir) / f"{name}{k:+d}.npy", mode="w+", dtype=np.float16, shape=(count, height, width, 2)
         )
-        for k in offsets
+        for k in both
     }
 
     def fill(t: int) -> None:
-        dis = flow_method()
-        for k in offsets:
+        dis = method()
+        for k in both:
             if 0 <= t + k < count:
                 of[k][t] = dis.calc(grey[t], grey[t + k], None)
 

@@ -136,9 +136,13 @@ class Graph:
 def _arrange(tree: bpy.types.NodeTree) -> None:
     """Lay the nodes out in columns, by their distance from the group's inputs."""
     depth = {node: 0 for node in tree.nodes}
-    for _ in tree.nodes:
-        for link in tree.links:
-            depth[link.to_node] = max(depth[link.to_node], depth[link.from_node] + 1)
+    links = [(link.from_node, link.to_node) for link in tree.links]
+    moved = True
+    while moved:
+        moved = False
+        for start, end in links:
+            if depth[end] <= depth[start]:
+                depth[end], moved = depth[start] + 1, True
     rows: dict[int, int] = {}
     for node in tree.nodes:
         rows[depth[node]] = rows.get(depth[node], -1) + 1

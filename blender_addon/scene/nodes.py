@@ -9,6 +9,7 @@ import bpy
 from . import graph, player
 from .graph import VERSION, VERSION_KEY, Graph
 from .player import CLIP_FRAME, FILTER, OUTSIDE, PIXEL_ANGLE, PLAYER, SQUARES, STATIC, TIME
+from .steps import Step, Steps
 
 __all__ = ["CLIP_FRAME", "FILTER", "OUTSIDE", "PIXEL_ANGLE", "PLAYER", "STATIC", "VERSION", "Graph"]  # and what follows
 
@@ -24,6 +25,13 @@ _MAKERS = {
 def shared_group(name: str) -> bpy.types.NodeTree:
     """The node group `name` of this file, made when it is not there or of another version."""
     return graph.shared_group(name, _MAKERS[name])
+
+
+def player_steps() -> Steps[None]:
+    """Steps that make the player's group and those that it is made of: all at once they take too long."""
+    for name in (TIME, FILTER, SQUARES, PLAYER):
+        yield Step("Points", 0.0)
+        shared_group(name)
 
 
 def add_modifier(ob: bpy.types.Object, group: str, inputs: dict[str, Any]) -> bpy.types.Modifier:

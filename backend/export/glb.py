@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..wire import Capture
+from ..wire import Capture, GltfFile
 from .cloud import Cloud, frame_cloud, measured, scattered_pixels
-from .gltf import GltfFile
 from .output import Exported, export_folder, exported, frames_without_camera
 from .trajectory import continuous_quaternions
 

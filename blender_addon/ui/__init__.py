@@ -6,6 +6,7 @@ from . import (
     acting,
     camera_panel,
     cameras,
+    exporting,
     facts,
     footage,
     operators,
@@ -33,6 +34,7 @@ MODULES = (
     camera_panel,
     players,
     world,
+    exporting,
 )
 
 

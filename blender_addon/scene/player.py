@@ -294,8 +294,11 @@ def _retimed(graph: Graph, cloud: Any, rate: Any) -> Any:
     inputs = {"Geometry": cloud, "Name": VELOCITY, "Value": scaled}
     stored = graph.node("GeometryNodeStoreNamedAttribute", inputs, data_type="FLOAT_VECTOR")
     known = graph.sample(cloud, graph.attribute(VELOCITY, "FLOAT_VECTOR", "Exists"), 0, "BOOLEAN")
-    as_shot = graph.math("COMPARE", factor, 1.0, 1e-4)
-    return graph.switch("GEOMETRY", graph.logic("NIMPLY", known, as_shot), cloud, stored)
+    changed = graph.logic("NIMPLY", known, graph.math("COMPARE", factor, 1.0, 1e-4))
+    # In renders a velocity is always there, of 0 where none is known: Cycles then never matches the points of one
+    # cloud with those of the next, however long the shutter and however fast the keys of Clip Frame.
+    rendered = graph.logic("NOT", graph.node("GeometryNodeIsViewport"))
+    return graph.switch("GEOMETRY", graph.logic("OR", rendered, changed), cloud, stored)
 
 
 def make_static() -> bpy.types.NodeTree:

@@ -50,25 +50,29 @@ def camera_of(collection: bpy.types.Collection) -> bpy.types.Object:
     return next(ob for ob in collection.objects if ob.type == "CAMERA")
 
 
+#: How the values of an attribute are read: the name of the field, how many numbers, and of which type.
+READ = {
+    "FLOAT": ("value", 1, np.float32),
+    "INT": ("value", 1, np.int32),
+    "BOOLEAN": ("value", 1, bool),
+    "FLOAT_VECTOR": ("vector", 3, np.float32),
+    "BYTE_COLOR": ("color_srgb", 4, np.float32),
+}
+
+
 def shown(ob: bpy.types.Object) -> dict[str, np.ndarray]:
-    """What an object shows now: world positions (N, 3), Color (N, 4) uint8, confidence, dynamic, radius (N,)."""
+    """What an object shows now: every attribute of its points, positions (N, 3) in the world, Color (N, 4) uint8."""
     evaluated = ob.evaluated_get(bpy.context.evaluated_depsgraph_get())
     geometry = evaluated.evaluated_geometry()
     cloud = geometry.pointcloud
     if cloud is None or not len(cloud.points):
         return {"position": np.empty((0, 3))}
-    fields = {
-        "position": ("vector", 3),
-        "Color": ("color_srgb", 4),
-        "confidence": ("value", 1),
-        "dynamic": ("value", 1),
-        "radius": ("value", 1),
-    }
     arrays = {}
-    for name, (field, width) in fields.items():
-        values = np.empty(len(cloud.points) * width, np.float32 if name != "dynamic" else bool)
-        cloud.attributes[name].data.foreach_get(field, values)
-        arrays[name] = values.reshape(-1, width) if width > 1 else values
+    for attribute in cloud.attributes:
+        field, width, kind = READ[attribute.data_type]
+        values = np.empty(len(cloud.points) * width, kind)
+        attribute.data.foreach_get(field, values)
+        arrays[attribute.name] = values.reshape(-1, width) if width > 1 else values
     world = np.array(evaluated.matrix_world)
     arrays["position"] = arrays["position"] @ world[:3, :3].T + world[:3, 3]
     arrays["Color"] = np.round(arrays["Color"] * 255).astype(np.uint8)

@@ -204,6 +204,7 @@ def make_projected_group() -> bpy.types.NodeTree:
         inputs = {"Geometry": grid, "Name": name, "Value": value}
         grid = graph.node("GeometryNodeStoreNamedAttribute", inputs, data_type=data_type, domain="POINT")
     # The ray of a pixel in Blender's camera axes, y up and z backwards, of unit depth.
+    pixel = graph.switch("VECTOR", graph.input("Surface"), pixel, _to_the_rim(graph, pixel))
     slope = graph.vector("DIVIDE", graph.vector("SUBTRACT", pixel, centre), focal)
     ray = graph.vector("ADD", graph.vector("MULTIPLY", slope, (1.0, -1.0, 0.0)), (0.0, 0.0, -1.0))
     place = graph.node("ShaderNodeVectorMath", {"Vector": ray, "Scale": depth}, operation="SCALE")
@@ -239,6 +240,15 @@ def _grid(graph: Graph) -> tuple[Any, Any, Any]:
     position = graph.node("GeometryNodeInputPosition")
     pixel = graph.vector("ADD", graph.vector("MULTIPLY", position, (1.0, -1.0, 0.0)), half)
     return grid, pixel, graph.vector("DIVIDE", graph.vector("ADD", position, half), size)
+
+
+def _to_the_rim(graph: Graph, pixel: Any) -> Any:
+    """The outermost pixel centres moved by half a pixel, so that a mesh of them covers the whole picture."""
+    size = graph.node("ShaderNodeCombineXYZ", {"X": graph.input("Width"), "Y": graph.input("Height")})
+    after_last = graph.vector("ADD", graph.vector("SUBTRACT", pixel, size), (1.0, 1.0, 0.0))
+    before_first = graph.vector("SUBTRACT", (1.0, 1.0, 0.0), pixel)
+    over, under = (graph.vector("MAXIMUM", side, (0.0, 0.0, 0.0)) for side in (after_last, before_first))
+    return graph.vector("SUBTRACT", graph.vector("ADD", pixel, over), under)
 
 
 def _texture(graph: Graph, name: str, uv: Any, frame: Any, separate: bool = False) -> Any:

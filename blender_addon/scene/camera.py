@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import bpy
 import numpy as np
-from mathutils import Matrix
 
 from ..wire.capture import Capture
 from .camera_path import CameraPath, camera_path
@@ -69,7 +69,7 @@ def settle(camera: bpy.types.Object, frame: int) -> None:
 
 
 @contextmanager
-def as_it_stands(*objects: bpy.types.Object):
+def as_it_stands(*objects: bpy.types.Object) -> Iterator[None]:
     """Give objects back their transforms and lenses: Blender writes animated values back to what it evaluates."""
     states = [_state(ob) for ob in objects]
     try:
@@ -79,14 +79,16 @@ def as_it_stands(*objects: bpy.types.Object):
             _restore(ob, state)
 
 
-def _state(ob: bpy.types.Object) -> tuple[Matrix, list[float]]:
-    return ob.matrix_basis.copy(), [getattr(ob.data, name) for name in _LENS] if ob.type == "CAMERA" else []
+def _state(ob: bpy.types.Object) -> tuple[list[tuple[float, ...]], list[float]]:
+    # By channel, since a matrix that is taken apart again is off by a bit.
+    place = [tuple(getattr(ob, name)) for name in _PLACE]
+    return place, [getattr(ob.data, name) for name in _LENS] if ob.type == "CAMERA" else []
 
 
-def _restore(ob: bpy.types.Object, state: tuple[Matrix, list[float]]) -> None:
-    ob.matrix_basis = state[0]
-    for name, value in zip(_LENS, state[1]):
-        setattr(ob.data, name, value)
+def _restore(ob: bpy.types.Object, state: tuple[list[tuple[float, ...]], list[float]]) -> None:
+    for names, owner, values in ((_PLACE, ob, state[0]), (_LENS, ob.data, state[1])):
+        for name, value in zip(names, values):
+            setattr(owner, name, value)
 
 
 def _depth_range(capture: Capture) -> tuple[float, float, float]:
@@ -98,6 +100,7 @@ def _depth_range(capture: Capture) -> tuple[float, float, float]:
     return tuple(float(q) for q in np.percentile(sample, (0, 50, 100)))
 
 
+_PLACE = ("location", "rotation_quaternion", "rotation_euler", "rotation_axis_angle", "scale")
 _LENS = ("lens", "shift_x", "shift_y")
 Framing = tuple[int, int, float, float]  # render width and height, pixel aspect x and y
 
@@ -145,13 +148,19 @@ def projections(
 
 
 def to_plate(clip_from_world: np.ndarray, points: np.ndarray, plate_size: tuple[int, int]) -> np.ndarray:
-    """(..., N, 2) edge-origin plate pixels, y down, of (..., N, 3) points through (..., 4, 4); NaN behind the camera."""
+    """(..., N, 2) edge-origin plate pixels, y down, of (..., N, 3) points by (..., 4, 4); NaN behind the camera."""
     turned = np.swapaxes(clip_from_world, -1, -2)
     projected = points @ turned[..., :3, :] + turned[..., 3:, :]
     w = projected[..., 3:]
     with np.errstate(divide="ignore", invalid="ignore"):
         seen = np.where(w > 0, projected[..., :2] / w, np.nan)
     return (seen * (1, -1) + 1) / 2 * plate_size
+
+
+def reframed(clip_from_world: np.ndarray, framing: Framing, other: Framing) -> np.ndarray:
+    """(..., 4, 4) clip space of a horizontally fitted camera for other render settings: only the height differs."""
+    ratios = [width * aspect_x / (height * aspect_y) for width, height, aspect_x, aspect_y in (framing, other)]
+    return clip_from_world * np.array([1.0, ratios[1] / ratios[0], 1.0, 1.0])[:, None]
 
 
 def camera_agreement(
@@ -161,14 +170,18 @@ def camera_agreement(
     scene_frames: np.ndarray,
     clip_from_capture: np.ndarray | None = None,
 ) -> float:
-    """Largest distance in plate pixels between where Blender's camera and the capture's own see the same points.
-
-    At every frame with a camera, a grid of pixels that reaches into the plate's corners, at near and far depth, goes
-    through the capture's pinhole into the world and comes back through Blender's evaluated camera and the render
-    settings `framing`; through the (T, 4, 4) `clip_from_capture` of `projections` where those are known already.
-    """
+    """`disagreement_px` of a camera with a capture, through `projections` unless those are known already."""
     if clip_from_capture is None:
         clip_from_capture = projections(camera, camera.parent, framing, scene_frames)
+    return disagreement_px(clip_from_capture, capture)
+
+
+def disagreement_px(clip_from_capture: np.ndarray, capture: Capture) -> float:
+    """Largest distance in plate pixels between where (T, 4, 4) projections and the capture's cameras see a point.
+
+    At every frame with a camera, a grid of pixels that reaches into the plate's corners, at near and far depth, goes
+    through the capture's pinhole into the world and comes back through the projection.
+    """
     width, height = capture.clip.plate_size
     u, v = np.meshgrid(np.linspace(0, width, 9), np.linspace(0, height, 9))
     plate = np.stack([u.ravel(), v.ravel()], axis=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import bpy
 import numpy as np
@@ -13,18 +14,30 @@ from mathutils import Matrix
 from ..wire.capture import Capture, read_capture, read_metadata
 from ..wire.errors import UserError
 from . import nodes
-from .camera import camera_agreement, make_camera, plate_framing, projections, scene_framing, settle
+from .camera import (
+    disagreement_px,
+    make_camera,
+    plate_framing,
+    projections,
+    reframed,
+    scene_framing,
+    settle,
+)
 from .compositor import elements_group, show_group
 from .conventions import BlenderLens, blender_fps
 from .fusion import merge_static
 from .images import Pictures, Timing, load_pictures, show_behind_camera
 from .imported import CAMERA, PLAYER, ROOT, STATIC, mark
+from .markers import show_markers
 from .materials import point_material
 from .options import ImportOptions
 from .orient import as_shot, find_orientation
 from .points import CloudFactory, carrier_cloud, frame_clouds, mean_eye, static_cloud
 from .report import ImportReport, capture_notes
+from .solve_quality import SolveQuality, solve_quality
 from .steps import Progress, Step, Steps, all_or_nothing, finish, in_thread
+from .update import find_earlier, make_updatable, update
+from .world import remember_place
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +71,10 @@ def import_capture(
 ) -> bpy.types.Collection:
     """Build a capture in `scene` and return its collection; `ImportReport.read` tells what was found.
 
+    With `existing="update"` an earlier import of the same clip in the scene takes the new contents (`update.py`).
     `run_progress(stage, fraction)` is called as it goes on and may raise to cancel. On any exception everything
     that was made is removed again and nothing else has changed. Raises UserError when the folder is not a whole
-    capture or has no camera.
+    capture, has no camera, or could update several imports.
     """
     return finish(import_steps(folder, scene, options), run_progress)
 
@@ -78,12 +92,18 @@ def _import(folder: Path | str, scene: bpy.types.Scene, options: ImportOptions) 
     capture = read_capture(folder)
     if not capture.has_camera.any():
         raise UserError(f"The capture {capture.folder.name} has no camera in any frame", "reconstruct it again")
+    updates = options.existing == "update"
+    if updates:
+        find_earlier(scene, capture)  # an error is told before the work
     built = yield from _build(capture, scene, options)
+    make_updatable(built, scene_setup(capture, built.lens, built.timing), options)
+    notes = built.report.notes
     yield Step("Linking", 0.99)
-    _link(built, scene, options)
-    for note in built.report.notes:
-        log.warning("%s: %s", built.collection.name, note)
-    return built.collection
+    earlier = find_earlier(scene, capture) if updates else None  # the artist may have worked on the scene since
+    collection = update(earlier, built, scene, options) if earlier else _link(built, scene, options)
+    for note in notes:
+        log.warning("%s: %s", collection.name, note)
+    return collection
 
 
 def _build(capture: Capture, scene: bpy.types.Scene, options: ImportOptions) -> Steps[Built]:
@@ -96,18 +116,20 @@ def _build(capture: Capture, scene: bpy.types.Scene, options: ImportOptions) -> 
     root, root_notes = yield from _root(name, capture, options)
     camera, lens = make_camera(f"{name} Camera", capture, timing.scene_frames)
     root.empty_display_size = camera.data.display_size
-    clouds, points = yield from _points(capture, name, timing, options)
+    clouds, points = yield from make_points(capture, name, timing, options)
     yield Step("Pictures", 0.9)
     pictures, elements = _pictures(capture, name, timing, options, camera)
     roles = {root: ROOT, camera: CAMERA, **clouds}
     _assemble(collection, root, roles)
 
-    framing = plate_framing(capture, lens) if options.set_scene else scene_framing(scene)
+    framing = plate_framing(capture, lens)
     seen = np.full((capture.frame_count, 4, 4), np.nan)
     for some in np.array_split(np.flatnonzero(capture.has_camera), 1 + capture.frame_count // CHECKED_AT_ONCE):
         yield Step("Checking the camera", 0.95)
         seen[some] = projections(camera, root, framing, timing.scene_frames[some])
-    error_px = camera_agreement(camera, framing, capture, timing.scene_frames, seen)
+    solve_quality(capture, timing.scene_frames, seen).write(camera)
+    shown = framing if options.set_scene else scene_framing(scene)
+    error_px = disagreement_px(reframed(seen, framing, shown), capture)
     report = _report(capture, timing, points, error_px, [*pictures.notes, *root_notes])
     report.write(collection, root)
     return Built(capture, timing, collection, root, camera, lens, roles, pictures, elements, report)
@@ -120,12 +142,11 @@ def _root(name: str, capture: Capture, options: ImportOptions) -> Steps[tuple[bp
     if options.up_axis == "auto":
         orientation = yield from in_thread("Finding the floor", (0.0, 0.0), lambda progress: find_orientation(capture))
     root.matrix_basis = Matrix(orientation.blender_from_capture)
-    if options.up_axis == "auto" and not orientation.floor_found:
-        return root, ["No floor was found: the first camera stands at the origin"]
-    return root, []
+    remember_place(root, orientation.blender_from_capture)
+    return root, [orientation.note] if orientation.note else []
 
 
-def _points(
+def make_points(
     capture: Capture, name: str, timing: Timing, options: ImportOptions
 ) -> Steps[tuple[dict[bpy.types.Object, str], int]]:
     """The objects that show points, with their roles, and how many points were made.
@@ -202,28 +223,42 @@ def _report(capture: Capture, timing: Timing, points: int, error_px: float, note
     )
 
 
-def _link(built: Built, scene: bpy.types.Scene, options: ImportOptions) -> None:
-    """Show what was built in a scene."""
+def _link(built: Built, scene: bpy.types.Scene, options: ImportOptions) -> bpy.types.Collection:
+    """Show what was built in a scene, and return its collection."""
     scene.collection.children.link(built.collection)
     if options.set_scene:
         set_up_scene(scene, built.capture, built.lens, built.camera, built.timing)
         show_group(scene, built.elements)
+        show_markers(scene, built.root, SolveQuality.read(built.camera))
     else:
         built.elements.use_fake_user = True
     settle(built.camera, scene.frame_current)
+    return built.collection
+
+
+def scene_setup(capture: Capture, lens: BlenderLens, timing: Timing) -> dict[str, Any]:
+    """The rate, range and size that show a capture as it was shot, by the names of Blender's settings."""
+    fps, fps_base = blender_fps(capture.clip.fps)
+    width, height, aspect_x, aspect_y = plate_framing(capture, lens)
+    return {
+        "frame_start": timing.start_frame,
+        "frame_end": timing.end_frame,
+        "fps": fps,
+        "fps_base": fps_base,
+        "resolution_x": width,
+        "resolution_y": height,
+        "pixel_aspect_x": aspect_x,
+        "pixel_aspect_y": aspect_y,
+    }
 
 
 def set_up_scene(
     scene: bpy.types.Scene, capture: Capture, lens: BlenderLens, camera: bpy.types.Object, timing: Timing
 ) -> None:
     """Give a scene the rate, range, size and camera of a capture; film, world and colour stay the artist's."""
-    render = scene.render
-    render.fps, render.fps_base = blender_fps(capture.clip.fps)
-    scene.frame_start, scene.frame_end = timing.start_frame, timing.end_frame
-    render.resolution_x, render.resolution_y, render.pixel_aspect_x, render.pixel_aspect_y = plate_framing(
-        capture, lens
-    )
-    render.resolution_percentage = 100
+    for name, value in scene_setup(capture, lens, timing).items():
+        setattr(scene if hasattr(scene, name) else scene.render, name, value)
+    scene.render.resolution_percentage = 100
     scene.camera = camera
     if not scene.frame_start <= scene.frame_current <= scene.frame_end:
         scene.frame_current = scene.frame_start

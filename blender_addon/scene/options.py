@@ -12,6 +12,23 @@ class ImportOptions(Settings):
     """How a capture becomes a collection."""
 
     collection_name: str = option("", "Name", "Name of the collection; empty takes the name of the clip")
+    existing: str = option(
+        "new",
+        "Existing",
+        "What becomes of an earlier import of the same clip in this scene",
+        choices=(
+            ("new", "New", "Leave it alone and import beside it"),
+            (
+                "update",
+                "Update",
+                "Give it the new points, camera and pictures; its place, materials, settings and whatever hangs on it "
+                "stay. Without an earlier import this is the same as New",
+            ),
+        ),
+    )
+    restore_deleted: bool = option(
+        False, "Restore Deleted", "When updating, bring back the objects of the earlier import that were deleted"
+    )
     start_frame: int = option(
         1, "Start Frame", "Scene frame of the first frame of the capture", minimum=0, maximum=1000000
     )

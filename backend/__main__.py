@@ -82,7 +82,9 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         parser_of_deed.add_argument(
             "--folder", type=Path, help="where weights are kept (KINORA_WEIGHTS, or in Kinora's)"
         )
-        if deed != "list":
+        if deed == "list":
+            parser_of_deed.add_argument("--json", action="store_true", help="tell a program, in one line")
+        else:
             parser_of_deed.add_argument(
                 "names", nargs="+" if deed == "get" else "*", metavar="NAME", help="which weights"
             )

@@ -73,8 +73,8 @@ def start(python: Path | None = None, repo: Path | None = None) -> LocalBackend:
     Raises UserError when no backend is installed or it cannot be run.
     """
     if python is None or repo is None:
-        installed = _installed()
-        python, repo = python or installed[0], repo or installed[1]
+        last_python, last_repo = installed()
+        python, repo = python or last_python, repo or last_repo
     if not (repo / "backend" / "__main__.py").is_file():
         raise UserError(f"There is no backend in {repo}", "choose the folder of Kinora's checkout")
     log_file = paths.make_private(paths.logs_folder()) / "server.log"
@@ -119,8 +119,8 @@ def _is_named(connection: Connection) -> bool:
         return False
 
 
-def _installed() -> tuple[Path, Path]:
-    """Interpreter and checkout of the backend that was installed last."""
+def installed() -> tuple[Path, Path]:
+    """Interpreter and checkout of the backend that was installed last. Raises UserError when there is none."""
     pointer = paths.backend_pointer()
     hint = "run 'python3 install_deps.py backend' in Kinora's folder"
     try:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -25,6 +28,9 @@ def weights(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     folder = weights_folder(getattr(options, "folder", None))
     receipt = Receipt(folder)
+    if getattr(options, "json", False):
+        print(json.dumps([_row(model, receipt, folder) for model in models().values()]))
+        return 0
     for model in models().values():
         count = model.parameters or model.about_parameters or 0
         here = "here" if receipt.installed(model) else "not here"
@@ -36,6 +42,24 @@ def _list(options: argparse.Namespace) -> int:
             print(f"{'':<18} {model.note}")
     print(f"Folder: {folder}. The classical engine works without any of these.")
     return 0
+
+
+def _row(model: Model, receipt: Receipt, folder: Path) -> dict[str, Any]:
+    """A model for a program."""
+    return {
+        "name": model.name,
+        "title": model.title,
+        "engine": model.engine,
+        "size": size_in_words(model.size),
+        "note": model.note,
+        "here": receipt.installed(model) is not None,
+        "to_accept": store.needs_acceptance(model, folder),
+        "page": model.page or "",  # where to get it by hand, when nothing downloads it
+        "licence": model.licence.name,
+        "terms": model.licence.summary,
+        "url": model.licence.url,
+        "commercial_use": model.licence.commercial_use,
+    }
 
 
 def _get(options: argparse.Namespace) -> int:

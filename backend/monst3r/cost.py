@@ -11,8 +11,8 @@ from .preprocess import SQUARE_SIZE, grid_for
 
 #: Core seconds a pair and million pixels on a processor: 5.4 s at 512 x 288 on two cores (benchmarks/monst3r.py).
 PAIR_CORE_S = 2 * 5.4 / 0.1475
-#: The same for RAFT, both ways of a pair, of 12 updates; and for the rest of the engine, a frame and million pixels.
-FLOW_CORE_S, FRAME_CORE_S = 20.0, 12.0
+#: The same for RAFT of 12 updates; and for the rest of the engine, a frame and million pixels.
+FLOW_CORE_S, FRAME_CORE_S = 20.0, 8.0
 #: A card does this many times what one core does. It was not measured on any: the estimate says so by its width.
 CARD_CORES, CARD_SPREAD, CORE_SPREAD = 600.0, 6.0, 2.5
 LOAD_S = 15.0
@@ -56,7 +56,7 @@ def cost(footage: Footage, settings: JobSettings, machine: Machine) -> Cost:
     else:
         keys = len(key_frames(footage.times, options))
         pairs = len(graph_pairs(options, keys))
-    flows = pairs / 2 if options.mode == "full" and options.flow.startswith("raft") else 0
+    flows = pairs if options.mode == "full" and options.flow.startswith("raft") else 0
     core_s = (pairs * PAIR_CORE_S + flows * FLOW_CORE_S * options.flow_updates / 12) * pixels / 1e6
     rest_s = footage.frames * FRAME_CORE_S * pixels / 1e6 / min(machine.cores, CORES_USED)
     on_card = machine.gpu_free is not None

@@ -14,6 +14,7 @@ from ..wire.settings import ENGINES, ClipSettings, LensSettings, Settings
 from . import session
 from .footage import draw_clip, draw_estimate, draw_range
 from .preferences import backend_choice
+from .presets import KINORA_PT_presets
 from .properties import engine_property
 from .queue import KINORA_PT_queue, fill_import
 from .reconstruction import Reconstruction
@@ -145,6 +146,9 @@ class KINORA_PT_main(SidebarPanel, bpy.types.Panel):
 
     bl_label = "Kinora"
     bl_idname = "KINORA_PT_main"
+
+    def draw_header_preset(self, context) -> None:
+        KINORA_PT_presets.draw_panel_header(self.layout)
 
     def draw(self, context) -> None:
         layout, settings = self.layout, context.scene.kinora

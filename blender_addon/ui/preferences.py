@@ -69,6 +69,7 @@ class KINORA_AP_preferences(bpy.types.AddonPreferences):
     def draw(self, context) -> None:
         from .panels import draw_backend
         from .session import current
+        from .setup import draw_setup, draw_weights
 
         layout = self.layout
         layout.use_property_split = True
@@ -81,9 +82,13 @@ class KINORA_AP_preferences(bpy.types.AddonPreferences):
                 layout.label(text="Allow Online Access in System > Network first", icon="ERROR")
         else:
             layout.prop(self, "backend_folder", placeholder="Installed last")
+            draw_setup(layout, context)
+        layout.separator(type="LINE")
         draw_backend(layout, context)
         if current().state == "READY":
             layout.label(text=f"Runs on {current().note} at {current().connection.address}")
+        layout.separator(type="LINE")
+        draw_weights(layout, context, self.backend == "REMOTE")
 
 
 def backend_choice(context) -> BackendChoice:

@@ -69,12 +69,18 @@ def wrap(text: str, width_px: float, measure) -> list[str]:
     return lines
 
 
-def draw_wrapped(layout: bpy.types.UILayout, context, text: str, icon: str = "NONE") -> None:
-    """Labels that show the whole of `text` in the region that is being drawn; the icon stands before the first line."""
+def draw_wrapped(
+    layout: bpy.types.UILayout, context, text: str, icon: str = "NONE", width_px: float | None = None
+) -> None:
+    """Labels that show the whole of `text` in the region that is being drawn; the icon stands before the first line.
+
+    `width_px`, before the interface scale, is that of a dialog, which is no region.
+    """
     scale = context.preferences.system.ui_scale
     blf.size(FONT, context.preferences.ui_styles[0].widget.points * scale)
     taken_px = (MARGIN_PX + (ICON_PX if icon != "NONE" else 0)) * scale
-    lines = wrap(text, context.region.width - taken_px, lambda s: blf.dimensions(FONT, s)[0])
+    whole_px = context.region.width if width_px is None else width_px * scale
+    lines = wrap(text, whole_px - taken_px, lambda s: blf.dimensions(FONT, s)[0])
     column = layout.column(align=True)
     column.scale_y = 0.8
     for i, line in enumerate(lines):

@@ -6,15 +6,19 @@ properties that Blender's own type information has.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
 import bpy
 import pytest
 
-from blender_addon.ui import panels
+from blender_addon.client import Answered
+from blender_addon.ui import footage, panels, setup
 from blender_addon.ui.preferences import KINORA_AP_preferences
 from blender_addon.ui.reconstruction import Reconstruction, SceneRef
+from blender_addon.wire.facts import ClipFacts, Estimate
 from blender_addon.wire.settings import JobSettings
 
 FUNCTIONS = bpy.types.UILayout.bl_rna.functions
@@ -31,6 +35,8 @@ class Recorder:
         assert name in PROPERTIES, f"UILayout has no {name}"
 
     def __getattr__(self, name):
+        if name in PROPERTIES:  # what another module adds to a panel is drawn by Blender, which reads some
+            return PROPERTIES[name].default
         parameters = FUNCTIONS[name].parameters
 
         def call(*args, **keywords):
@@ -54,16 +60,21 @@ class Recorder:
         return call
 
 
-@pytest.fixture
-def draw(scene, session):
-    """Draw every panel that shows itself, in a sidebar; the texts in order, as one string."""
+def in_sidebar():
+    """The context of a 3D view's sidebar."""
     window = bpy.context.window_manager.windows[0]
     area = next(a for a in window.screen.areas if a.type == "VIEW_3D")
     region = next(r for r in area.regions if r.type == "UI")
+    return bpy.context.temp_override(window=window, area=area, region=region)
+
+
+@pytest.fixture
+def draw(scene, session):
+    """Draw every panel that shows itself, in a sidebar; the texts in order, as one string."""
 
     def everything() -> str:
         seen: list[str] = []
-        with bpy.context.temp_override(window=window, area=area, region=region):
+        with in_sidebar():
             for cls in panels.CLASSES:
                 if not hasattr(cls, "poll") or cls.poll(bpy.context):
                     seen.append(f"# {cls.bl_label}")
@@ -166,7 +177,74 @@ def test_preferences_draw_for_both_kinds_of_backend(scene):
     for kind, expected in (("LOCAL", "Backend Folder"), ("REMOTE", "Connection File")):
         seen: list[str] = []
         owner = SimpleNamespace(layout=Recorder(seen), backend=kind, bl_rna=KINORA_AP_preferences.bl_rna)
-        with bpy.context.temp_override(window=bpy.context.window_manager.windows[0]):
+        with in_sidebar():
             KINORA_AP_preferences.draw(owner, bpy.context)
         assert expected in seen
         assert "[Start]" in seen
+        assert ("Set Up Backend" in " ".join(seen)) == (kind == "LOCAL")
+        assert ("[List Weights]" in seen) == (kind == "LOCAL")
+
+
+def test_preferences_show_what_is_being_installed(scene, home, tmp_path):
+    """Its last lines, how far it is, and Cancel; then how it ended, with its log."""
+    child = SimpleNamespace(title="Setting up", running=True, fraction=0.5, lines=["installing torch"], error="")
+    setup.work().long = child
+    setup.work().findings = ["ok  numpy 2.3", "!!  disk 1 GiB free"]
+
+    def drawn() -> str:
+        seen: list[str] = []
+        with in_sidebar():
+            setup.draw_setup(Recorder(seen), bpy.context)
+        return " ".join(seen)
+
+    assert "Setting up [] installing torch" in drawn()
+    assert "numpy 2.3 disk 1 GiB free" in drawn()
+    child.running, child.cancelled, child.error = False, False, "the disk is full"
+    assert "Thediskisfull" in squeezed(drawn())
+    setup.work().long = None
+
+
+def test_weights_are_shown_with_what_is_here_and_what_may_be_got(scene):
+    row = {"name": "monst3r", "title": "MonST3R", "size": "2.3 GB", "commercial_use": False, "here": False, "page": ""}
+    setup.work().weights = [row, {**row, "title": "RAFT", "commercial_use": True, "here": True}]
+    seen: list[str] = []
+    with in_sidebar():
+        setup.draw_weights(Recorder(seen), bpy.context, remote=False)
+    text = " ".join(seen)
+    assert "MonST3R, 2.3 GB, no commercial use [Get] RAFT, 2.3 GB Here" in text
+
+
+def facts(**changes) -> ClipFacts:
+    whole = ClipFacts("video", 1920, 1080, Fraction(24000, 1001), 240, 0, "h264", False, True, True)
+    return replace(whole, **changes)
+
+
+def test_a_clip_is_shown_before_it_is_sent(draw, scene):
+    scene.kinora.facts.show(Path("street.mp4"), facts(variable_frame_rate=True, warnings=("The frame rate varies",)))
+    scene.kinora.clip.last_frame = 119
+    text = draw()
+    assert "1920 × 1080 23.976 fps on average, h264 240 frames, 10.0 s" in text
+    assert "Theframeratevaries" in squeezed(text)
+    assert "120 of 240 frames, 5.0 s [Use Scene Range]" in text
+
+
+def test_what_a_job_would_take_is_shown_and_why_it_would_not_end_well(draw, scene, session, monkeypatch):
+    scene.kinora.facts.show(Path("street.mp4"), facts())
+    found = Estimate(240, 65.0, 190.0, 1_500_000_000, 24_000_000_000)
+    monkeypatch.setattr(footage, "estimate_of", lambda scene: Answered("", found))
+    assert "Takes 1 to 3 min 1.5 GB of memory, 24 GB free" in draw()
+    found = replace(found, problem="it needs 30.0 GB of memory, and 24.0 GB are free", hint="lower Resolution")
+    assert "Itneeds30.0GBofmemory,and24.0GBarefreeLowerResolution" in squeezed(draw())
+
+
+def test_the_queue_shows_every_job_with_what_can_be_done(draw, job, scene, session):
+    """States, progress and position; errors and imports where they are."""
+    first = job(state="RUNNING", stage="Depth", fraction=0.4, eta_s=95.0)
+    second = replace(first, uid="b", state="QUEUED", clip=Path("b.mp4"), queue_position=2)
+    third = replace(first, uid="c", state="FAILED", clip=Path("c.mp4"), message="no")
+    fourth = replace(first, uid="d", state="DONE", clip=Path("d.mp4"), folder=Path("d"))
+    session.jobs = [first, second, third, fourth]
+    text = draw().partition("# Queue")[2]
+    assert text.startswith(
+        " street.mp4 40%, 2 min [] b.mp4 Behind 2 [] c.mp4 Failed [] [] d.mp4 Done [] [] [Cancel All] [Clear Finished]"
+    )

@@ -1,0 +1,12 @@
+import bpy
+
+settings = bpy.context.scene.kinora
+
+settings.clip.frame_step = 1
+settings.clip.long_side = 768
+settings.engine_classical.max_features = 1000
+settings.engine_classical.movers_as_cards = True
+settings.engine_monst3r.mode = "full"
+settings.engine_monst3r.neighbours = 7
+settings.engine_monst3r.flow = "raft_large"
+settings.engine_monst3r.refine_camera = True

@@ -1,0 +1,8 @@
+import bpy
+
+settings = bpy.context.scene.kinora
+
+settings.clip.frame_step = 2
+settings.clip.long_side = 256
+settings.engine_classical.movers_as_cards = False
+settings.engine_monst3r.mode = "preview"

@@ -1,0 +1,361 @@
+"""The local backend's set-up, check and weights in the preferences, by programs that run beside Blender."""
+
+# Annotations must stay objects here: Blender reads the properties from them.
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from .. import installer
+from ..installer import Child
+from ..launcher import installed
+from ..wire.errors import UserError
+from ..wire.settings import ENGINES
+from .acting import ActionOperator
+from .preferences import ADDON_ID, backend_choice
+from .session import redraw
+from .text import draw_wrapped, sentence
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.2
+LINES_SHOWN = 8
+
+
+class Work:
+    """What runs for the preferences: one long work at a time, a short look beside it, and what these found."""
+
+    def __init__(self) -> None:
+        self.long: Child | None = None
+        self.look: Child | None = None
+        self.weights: list[dict[str, Any]] = []
+        self.findings: list[str] = []
+        self.note = ""  # why a look found nothing
+
+    @property
+    def busy(self) -> bool:
+        return self.long is not None and self.long.running
+
+    def begin(self, child: Child) -> None:
+        """Show this work from now on."""
+        self.long = child
+        wake()
+
+    def list_weights(self, repo: Path | None = None) -> None:
+        """Look which weights there are; returns at once. Raises UserError when no backend is installed."""
+        self._look("weights", "list", "--json", repo=repo)
+
+    def examine(self, repo: Path | None = None) -> None:
+        """Have the backend's doctor look at this machine; returns at once. Raises UserError."""
+        self._look("doctor", repo=repo)
+
+    def pump(self) -> float | None:
+        """Take what the look found; seconds until the next call, None when nothing runs."""
+        redraw()
+        look = self.look
+        if look is not None and not look.running:
+            self.look, self.note = None, ""
+            if look.title == "doctor":
+                self.findings = list(look.lines)
+            elif look.error:
+                self.note = look.error
+            else:
+                rows = json.loads(look.lines[-1])
+                self.weights = [row for row in rows if row["engine"] in ENGINES]
+        if self.busy or self.look is not None:
+            return TICK_S
+        if self.long is not None and self.long.title.startswith("Getting") and not self.long.error and self.weights:
+            self.weights = [{**row, "here": row["here"] or row["title"] in self.long.title} for row in self.weights]
+        return None
+
+    def close(self) -> None:
+        """Leave no child behind."""
+        for child in (self.long, self.look):
+            if child is not None:
+                child.end()
+
+    def _look(self, *words: str, repo: Path | None) -> None:
+        if self.look is not None:
+            self.look.end()
+        self.look = installer.run_backend(words[0], *words, repo=repo)
+        wake()
+
+
+_work = Work()
+
+
+def work() -> Work:
+    """What runs for the preferences of this Blender."""
+    return _work
+
+
+def check_online() -> None:
+    """Raise UserError when Blender is set to stay offline."""
+    if not bpy.app.online_access:
+        raise UserError("Blender is set to stay offline", "allow online access in Preferences > System > Network first")
+
+
+class KINORA_OT_setup_backend(ActionOperator, bpy.types.Operator):
+    """Install the backend from Kinora's source folder; its packages go into an environment there, 2 to 8 GB"""
+
+    bl_idname = "kinora.setup_backend"
+    bl_label = "Set Up Backend"
+    bl_options = {"REGISTER"}
+
+    directory: bpy.props.StringProperty(
+        name="Folder",
+        description="Folder that holds install_deps.py; empty for the one of the preferences, or that was set up last",
+        subtype="DIR_PATH",
+        options={"SKIP_SAVE"},
+    )
+
+    @classmethod
+    def allowed(cls, context):
+        return "Something is being installed already" if work().busy else ""
+
+    def act(self, context):
+        check_online()
+        folder = Path(bpy.path.abspath(self.directory)) if self.directory else backend_choice(context).folder
+        if folder is None and not installer.is_installed():
+            raise UserError("No folder is chosen", "choose the folder of Kinora's source as Backend Folder")
+        work().begin(installer.set_up(folder or installed()[1]))
+
+
+class KINORA_OT_setup_cancel(ActionOperator, bpy.types.Operator):
+    """Stop what is being installed; what is there stays, and the next time goes on from it"""
+
+    bl_idname = "kinora.setup_cancel"
+    bl_label = "Cancel"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def allowed(cls, context):
+        return "" if work().busy else "Nothing is being installed"
+
+    def act(self, context):
+        work().long.cancel()
+
+
+class KINORA_OT_copy_setup_log(ActionOperator, bpy.types.Operator):
+    """Copy everything that was said while installing to the clipboard"""
+
+    bl_idname = "kinora.copy_setup_log"
+    bl_label = "Copy Log"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def allowed(cls, context):
+        return "" if work().long is not None else "Nothing was installed yet"
+
+    def act(self, context):
+        context.window_manager.clipboard = work().long.text()
+        return "Log copied to the clipboard"
+
+
+class KINORA_OT_examine(ActionOperator, bpy.types.Operator):
+    """Look what the backend finds on this computer: its packages, the device it computes with, free disk"""
+
+    bl_idname = "kinora.examine"
+    bl_label = "Check Backend"
+    bl_options = {"REGISTER"}
+
+    def act(self, context):
+        work().examine(backend_choice(context).folder)
+
+
+class KINORA_OT_list_weights(ActionOperator, bpy.types.Operator):
+    """Look which weights the engines can use and which of them are on this computer"""
+
+    bl_idname = "kinora.list_weights"
+    bl_label = "List Weights"
+    bl_options = {"REGISTER"}
+
+    def act(self, context):
+        work().list_weights(backend_choice(context).folder)
+
+
+class KINORA_OT_get_weights(ActionOperator, bpy.types.Operator):
+    """Download the weights of a network for the backend on this computer, after you have seen their licence"""
+
+    bl_idname = "kinora.get_weights"
+    bl_label = "Get Weights"
+    bl_options = {"REGISTER"}
+
+    name: bpy.props.StringProperty(name="Name", description="Which weights, such as monst3r", options={"SKIP_SAVE"})
+    accept: bpy.props.BoolProperty(
+        name="I Accept the Licence",
+        description="Weights whose licence forbids commercial use are got only once it is accepted",
+        options={"SKIP_SAVE"},
+    )
+
+    @classmethod
+    def allowed(cls, context):
+        return "Something is being installed already" if work().busy else ""
+
+    def row(self) -> dict[str, Any] | None:
+        """What the backend says of these weights; None while it was not asked."""
+        return next((row for row in work().weights if row["name"] == self.name), None)
+
+    def invoke(self, context, event):
+        return context.window_manager.invoke_props_dialog(self, width=440, confirm_text="Download")
+
+    def draw(self, context):
+        layout, row = self.layout, self.row()
+        if row is None:
+            layout.label(text=f"The backend does not know weights '{self.name}'", icon="ERROR")
+            return
+        layout.label(text=f"{row['title']}, {row['size']}")
+        layout.label(text=f"Licence {row['licence']}", icon="INFO" if row["commercial_use"] else "ERROR")
+        for line in (row["terms"], row["note"]):
+            if line:
+                draw_wrapped(layout, context, sentence(line), width_px=400)
+        layout.operator("wm.url_open", text="Read the Licence", icon="URL").url = row["url"]
+        if row["to_accept"]:
+            layout.prop(self, "accept")
+
+    def act(self, context):
+        if not self.name:
+            raise UserError("No weights are named", "give the name of one, such as monst3r")
+        check_online()
+        row = self.row()
+        if row is not None and row["to_accept"] and not self.accept:
+            raise UserError(
+                f"The licence of {row['title']} was not accepted", f"tick the box to accept {row['licence']}"
+            )
+        if row is not None and row["page"]:
+            raise UserError(f"{row['title']} is not downloaded by itself", f"see {row['page']}")
+        words = ["weights", "get", self.name, *(["--accept-licence"] if self.accept else [])]
+        title = f"Getting {row['title'] if row else self.name}"
+        work().begin(installer.run_backend(title, *words, repo=backend_choice(context).folder))
+
+
+class KINORA_OT_open_preferences(ActionOperator, bpy.types.Operator):
+    """Open Kinora's preferences: the backend, its set-up and its weights"""
+
+    bl_idname = "kinora.open_preferences"
+    bl_label = "Kinora Preferences"
+    bl_options = {"REGISTER"}
+
+    def act(self, context):
+        if ADDON_ID not in context.preferences.addons:
+            raise UserError("Kinora is loaded without preferences", "enable it in Preferences > Add-ons")
+        bpy.ops.preferences.addon_show(module=ADDON_ID)
+
+
+# ---- how it is drawn -----------------------------------------------------------------------------------------------
+
+
+def draw_setup(layout, context) -> None:
+    """Whether a backend is installed, the buttons that install and check it, and what came of them."""
+    now = work()
+    row = layout.row(align=True)
+    there = installer.is_installed()
+    row.label(text="Installed" if there else "Not installed", icon="CHECKMARK" if there else "ERROR")
+    row.operator("kinora.setup_backend", text="Update Backend" if there else "Set Up Backend", icon="IMPORT")
+    if there:
+        row.operator("kinora.examine", icon="VIEWZOOM")
+    if not bpy.app.online_access:
+        draw_wrapped(layout, context, "Allow Online Access in System > Network to install or download", icon="INFO")
+    if now.long is not None:
+        draw_work(layout, context, now.long)
+    for finding in now.findings:
+        wrong = finding.startswith("!!")
+        line = layout.row()
+        line.alert = wrong
+        line.label(text=finding[3:].strip(), icon="ERROR" if wrong else "CHECKMARK")
+
+
+def draw_work(layout, context, child: Child) -> None:
+    """The log of a work as it grows, with its progress, and how it ended."""
+    box = layout.box()
+    row = box.row(align=True)
+    if child.running:
+        row.progress(factor=child.fraction or 0.0, type="BAR", text=child.title)
+        row.operator("kinora.setup_cancel", text="", icon="X")
+    else:
+        row.label(text=child.title, icon="ERROR" if child.error else "CHECKMARK")
+        row.operator("kinora.copy_setup_log", text="", icon="COPYDOWN")
+    column = box.column(align=True)
+    column.scale_y = 0.75
+    for line in list(child.lines)[-LINES_SHOWN:]:
+        column.label(text=line)
+    if child.error and not child.running:
+        alert = box.column()
+        alert.alert = not child.cancelled
+        draw_wrapped(alert, context, sentence(child.error), icon="INFO" if child.cancelled else "ERROR")
+
+
+def draw_weights(layout, context, remote: bool) -> None:
+    """The weights that engines use, with what is here and a button that gets the rest."""
+    layout.label(text="Weights of the Learned Engines")
+    if remote:
+        draw_wrapped(
+            layout,
+            context,
+            "They belong on the backend's computer. Run there: python -m backend weights get monst3r raft_large",
+            icon="INFO",
+        )
+        return
+    now = work()
+    if not now.weights:
+        row = layout.row()
+        row.enabled = now.look is None
+        row.operator("kinora.list_weights", icon="FILE_REFRESH")
+        if now.note:
+            draw_wrapped(layout, context, sentence(now.note), icon="ERROR")
+        return
+    column = layout.column(align=True)
+    for entry in now.weights:
+        row = column.row(align=True)
+        text = f"{entry['title']}, {entry['size']}" + ("" if entry["commercial_use"] else ", no commercial use")
+        row.label(text=text, icon="CHECKMARK" if entry["here"] else "BLANK1")
+        right = row.row()
+        right.alignment = "RIGHT"
+        if entry["here"]:
+            right.label(text="Here")
+        elif entry["page"]:
+            right.operator("wm.url_open", text="Page", icon="URL").url = entry["page"]
+        else:
+            right.operator("kinora.get_weights", text="Get", icon="IMPORT").name = entry["name"]
+
+
+def wake() -> None:
+    """Have the timer look soon."""
+    if not bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.register(_tick, first_interval=TICK_S, persistent=True)
+
+
+def _tick() -> float | None:
+    try:
+        return work().pump()
+    except Exception:  # a timer that raises is dropped by Blender, and the log would stand still
+        log.exception("the preferences' work failed")
+        return None
+
+
+CLASSES = (
+    KINORA_OT_setup_backend,
+    KINORA_OT_setup_cancel,
+    KINORA_OT_copy_setup_log,
+    KINORA_OT_examine,
+    KINORA_OT_list_weights,
+    KINORA_OT_get_weights,
+    KINORA_OT_open_preferences,
+)
+
+
+def register() -> None:
+    global _work
+    _work = Work()
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    if bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.unregister(_tick)
+    work().close()
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

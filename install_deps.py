@@ -389,8 +389,9 @@ def main() -> int:
             return backend(env) or 0
         if options.command == "test":
             extension("--wheels")
-        module = {"demo": "benchmarks.demo", "test": "pytest"}[options.command]
-        return subprocess.call([str(env.python), "-m", module, *rest], cwd=str(ROOT), env=environment())
+        # Tests go to as many processes as there are cores, a file to one of them.
+        module = {"demo": ["benchmarks.demo"], "test": ["pytest", "-n", "auto", "--dist", "loadfile"]}[options.command]
+        return subprocess.call([str(env.python), "-m", *module, *rest], cwd=str(ROOT), env=environment())
     except (Problem, OSError) as problem:
         print(json.dumps({"error": str(problem)}) if as_json else f"\n{problem}", flush=True)
         return 1

@@ -38,66 +38,76 @@ def velocities(capture: Capture, flows: Flows, run: Run) -> np.ndarray:
         Path(run.work_dir) / "velocity.npy", mode="w+", dtype=np.float16, shape=(count, height, width, 3)
     )
     has_camera = capture.has_camera
+    sound = np.stack([_sound(t, capture) for t in range(count)])
 
     def measure(t: int) -> None:
-        if capture.objects[t].any() and has_camera[t]:
-            neighbours = [n for n in (t - 1, t + 1) if 0 <= n < count and has_camera[n]]
-            velocity[t] = velocity_of(t, neighbours, capture, flows)
+        numbers = [k for k in np.unique(sound[t]) if k] if has_camera[t] else []
+        beside = {n: flows.between(t, n) for n in (t - 1, t + 1) if len(numbers) and 0 <= n < count and has_camera[n]}
+        for number in numbers:
+            y, x = np.nonzero(capture.objects[t] == number)
+            window = slice(y.min(), y.max() + 1), slice(x.min(), x.max() + 1)
+            velocity[t][window] += _velocity(t, number, window, beside, sound, capture)
 
     for _ in in_threads(measure, count, run):
         pass
     return velocity
 
 
-def velocity_of(t: int, neighbours: list[int], capture: Capture, flows: Flows) -> np.ndarray:
-    """(H, W, 3) float32 of frame t, from one or both of the frames beside it."""
+def _sound(t: int, capture: Capture) -> np.ndarray:
+    """(H, W) the object of each pixel of frame t, 0 where its depth is no measurement or lies at a jump."""
+    depth = np.asarray(capture.depth[t])
+    least = max(capture.confidence_default, CONFIDENCE_CARD) - 1e-3  # conf.npy is in half precision
+    known = cv2.erode((depth > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    known &= (np.asarray(capture.confidence[t]) >= np.float16(least)) & ~jumps(depth)
+    return np.where(known, capture.objects[t], 0)
+
+
+def _velocity(
+    t: int,
+    number: int,
+    window: tuple[slice, slice],
+    beside: dict[int, tuple[np.ndarray, np.ndarray]],
+    sound: np.ndarray,
+    capture: Capture,
+) -> np.ndarray:
+    """(h, w, 3) of one mover in a window of frame t; `beside` has flow to one or both of its neighbours, and its error.
+
+    It is 0 for pixels of others.
+    """
     width, height = capture.processed_size
-    seconds, objects = capture.clip.timestamps, capture.objects[t]
-    xy = pixel_centres(width, height).astype(np.float32)
-    here, here_known = _places(t, xy, objects, capture)
+    seconds = capture.clip.timestamps
+    xy = pixel_centres(width, height)[window].astype(np.float32)
+    here, here_known = _places(t, xy, number, sound, capture)
     # The frame's own place stands for the one that a neighbour does not know.
-    ends = {side: (here, np.full(objects.shape, seconds[t]), np.zeros_like(here_known)) for side in (-1, 1)}
-    for n in neighbours:
-        flow, error = flows.between(t, n)
-        there, known = _places(n, xy + flow, objects, capture)
+    ends = {side: (here, np.full(here_known.shape, seconds[t]), np.zeros_like(here_known)) for side in (-1, 1)}
+    for n, motion in beside.items():
+        flow, error = (values[window] for values in motion)
+        there, known = _places(n, xy + flow, number, sound, capture)
         z, z_of_here = (_depth(points, capture.world_from_camera[n]) for points in (there, here))
         known &= here_known & (error < MAX_ERROR_PX * width / 512)
         known &= (z < MAX_CHANGE * z_of_here) & (z_of_here < MAX_CHANGE * z)
         ends[n - t] = np.where(known[..., None], there, here), np.where(known, seconds[n], seconds[t]), known
     (begin, begin_s, before), (end, end_s, after) = ends[-1], ends[1]
     good = (before | after) & (end_s > begin_s)
-    rate = (end - begin) / np.where(good, end_s - begin_s, 1)[..., None]
-    return _evened(np.where(good[..., None], rate, 0).astype(np.float32), good, objects)
+    rate = np.where(good[..., None], (end - begin) / np.where(good, end_s - begin_s, 1)[..., None], 0)
+    # Even out over the mover's pixels around.
+    side = 2 * max(1, round(REACH * width)) + 1
+    share, total = (cv2.blur(values.astype(np.float32), (side, side)) for values in (good, rate))
+    mean = np.clip(total / np.maximum(share, 1e-6)[..., None], -LARGEST, LARGEST)
+    return np.where(((capture.objects[t][window] == number) & (share > ENOUGH))[..., None], mean, 0)
 
 
-def _places(n: int, xy: np.ndarray, objects: np.ndarray, capture: Capture) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W, 3) world points at pixels `xy` (H, W, 2) of frame n, and whether they are measured on the same object."""
+def _places(n: int, xy: np.ndarray, number: int, sound: np.ndarray, capture: Capture) -> tuple[np.ndarray, np.ndarray]:
+    """(h, w, 3) world points at pixels `xy` (h, w, 2) of frame n, and whether they are measured on the mover."""
     width, height = capture.processed_size
-    depth = np.asarray(capture.depth[n])
-    least = max(capture.confidence_default, CONFIDENCE_CARD) - 1e-3  # conf.npy is in half precision
-    whole = cv2.erode((depth > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    sound = whole & (np.asarray(capture.confidence[n], np.float32) >= least) & ~jumps(depth)
-    sound = np.where(sound, np.asarray(capture.objects[n]), 0).astype(np.float32)
-    known = (objects > 0) & inside(xy, width, height) & (sample(sound, xy, nearest=True) == objects)
+    known = inside(xy, width, height) & (sample(sound[n], xy, nearest=True) == number)
     fx, fy, cx, cy = capture.intrinsics[n]
-    z = sample(depth, xy)
+    z = sample(np.asarray(capture.depth[n]), xy)
     points = np.stack([(xy[..., 0] - cx) / fx * z, (xy[..., 1] - cy) / fy * z, z], axis=-1)
     camera = capture.world_from_camera[n]
     return points @ camera[:3, :3].T + camera[:3, 3], known
 
 
 def _depth(points: np.ndarray, world_from_camera: np.ndarray) -> np.ndarray:
-    """(H, W) z-depth of world points in a camera."""
+    """(h, w) z-depth of world points in a camera."""
     return (points - world_from_camera[:3, 3]) @ world_from_camera[:3, 2]
-
-
-def _evened(rate: np.ndarray, good: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    """(H, W, 3) means of each mover's measured velocities around its pixels; 0 where too few are near."""
-    side = 2 * max(1, round(REACH * objects.shape[1])) + 1
-    out = np.zeros_like(rate)
-    for number in np.unique(objects[objects > 0]):
-        mine = objects == number
-        share = cv2.blur((good & mine).astype(np.float32), (side, side))
-        mean = cv2.blur(np.where((good & mine)[..., None], rate, 0), (side, side)) / np.maximum(share, 1e-6)[..., None]
-        out = np.where((mine & (share > ENOUGH))[..., None], mean, out)
-    return np.clip(np.nan_to_num(out), -LARGEST, LARGEST)

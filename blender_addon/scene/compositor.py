@@ -63,22 +63,34 @@ def _in_units(tree: bpy.types.NodeTree, value: Any, sequence: Any, y: float) -> 
     return value
 
 
-def show_group(scene: bpy.types.Scene, group: bpy.types.NodeTree) -> None:
-    """Add the group, unconnected, to the scene's compositor; a scene without one gets one that changes nothing."""
-    if hasattr(scene, "compositing_node_group"):  # 5.0 and later
-        tree = scene.compositing_node_group
-        if tree is None:
-            tree = bpy.data.node_groups.new(f"{scene.name} Compositing", "CompositorNodeTree")
-            tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
-            layers = tree.nodes.new("CompositorNodeRLayers")
-            result = tree.nodes.new("NodeGroupOutput")
-            result.location = (400, 0)
-            tree.links.new(layers.outputs["Image"], result.inputs["Image"])
-            scene.compositing_node_group = tree
-    else:
-        if scene.node_tree is None:
+def find_tree(scene: bpy.types.Scene) -> bpy.types.NodeTree | None:
+    """The compositor of a scene as it is; None when it has none."""
+    return scene.compositing_node_group if hasattr(scene, "compositing_node_group") else scene.node_tree
+
+
+def compositor_of(scene: bpy.types.Scene) -> bpy.types.NodeTree:
+    """The compositor of a scene; one without gets one that changes nothing: the render, and it is the result."""
+    if find_tree(scene) is None:
+        if not hasattr(scene, "compositing_node_group"):  # before 5.0
             scene.use_nodes = True  # makes Render Layers and Composite, linked
-        tree = scene.node_tree
+            for node in scene.node_tree.nodes:
+                if node.bl_idname == "CompositorNodeRLayers":
+                    node.scene = scene  # Blender takes that of the window
+            return scene.node_tree
+        tree = bpy.data.node_groups.new(f"{scene.name} Compositing", "CompositorNodeTree")
+        tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+        layers = tree.nodes.new("CompositorNodeRLayers")
+        layers.scene = scene
+        result = tree.nodes.new("NodeGroupOutput")
+        result.location = (400, 0)
+        tree.links.new(layers.outputs["Image"], result.inputs["Image"])
+        scene.compositing_node_group = tree
+    return find_tree(scene)
+
+
+def show_group(scene: bpy.types.Scene, group: bpy.types.NodeTree) -> None:
+    """Add the group, unconnected, to the scene's compositor."""
+    tree = compositor_of(scene)
     node = tree.nodes.new("CompositorNodeGroup")
     node.node_tree = group
     node.name = node.label = group.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import bpy
@@ -27,12 +28,17 @@ def import_with_cursor(folder: Path, scene: bpy.types.Scene, options: ImportOpti
 
 def look_through_camera(scene: bpy.types.Scene) -> None:
     """Turn the 3D views of `scene` to its camera, in colour: Solid shading draws every point grey."""
+    for space in views_of(scene):
+        space.region_3d.view_perspective = "CAMERA"
+        if space.shading.type in {"SOLID", "WIREFRAME"}:
+            space.shading.type = "MATERIAL"
+
+
+def views_of(scene: bpy.types.Scene) -> Iterator[bpy.types.SpaceView3D]:
+    """The 3D views that show a scene."""
     for window in bpy.context.window_manager.windows:
         if window.scene == scene:
-            for space in (area.spaces.active for area in window.screen.areas if area.type == "VIEW_3D"):
-                space.region_3d.view_perspective = "CAMERA"
-                if space.shading.type in {"SOLID", "WIREFRAME"}:
-                    space.shading.type = "MATERIAL"
+            yield from (area.spaces.active for area in window.screen.areas if area.type == "VIEW_3D")
 
 
 def hands_off(scene: bpy.types.Scene) -> bool:

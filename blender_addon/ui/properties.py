@@ -133,6 +133,18 @@ class KINORA_PG_scene(bpy.types.PropertyGroup):
     import_when_done: bpy.props.BoolProperty(
         name="Import When Done", description="Bring the capture into this scene as soon as it is finished", default=True
     )
+    live: bpy.props.BoolProperty(
+        name="Live View",
+        description="Show cameras and points in this scene while the job runs; the finished capture takes their place",
+        default=True,
+    )
+    live_rate: bpy.props.FloatProperty(
+        name="Frames per Second",
+        description="Most frames that are added to the scene in a second while a job runs",
+        default=10.0,
+        min=0.1,
+        max=10.0,
+    )
     capture_path: bpy.props.StringProperty(options={"HIDDEN", *RELATIVE}, subtype="DIR_PATH")
     clip: bpy.props.PointerProperty(type=CLIP_GROUP)
     lens: bpy.props.PointerProperty(type=LENS_GROUP)

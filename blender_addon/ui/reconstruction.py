@@ -62,7 +62,6 @@ class Reconstruction:
     folder: Path | None = None
     message: str = ""  # why it failed, or what the artist must know of its end
     hint: str = ""
-    announced: bool = False  # the panel has had time to say that the import comes now
     log: deque[str] = field(default_factory=lambda: deque(maxlen=500))
 
     @property
@@ -77,7 +76,7 @@ class Reconstruction:
     @property
     def stoppable(self) -> bool:
         """It can be cancelled, and was not yet."""
-        return self.state in {"WAITING", "QUEUED", "RUNNING"}
+        return self.state in {"WAITING", "QUEUED", "RUNNING", "IMPORTING"}
 
     @property
     def status(self) -> str:
@@ -89,7 +88,7 @@ class Reconstruction:
         if self.state == "CANCELLING":
             return "Cancelling"
         if self.state == "IMPORTING":
-            return "Importing"
+            return f"Importing, {self.stage_fraction:.0%}"
         return f"{self.stage}, {self.stage_fraction:.0%}" if self.stage else "Starting"
 
     def fail(self, message: str, hint: str = "") -> None:

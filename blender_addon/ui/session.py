@@ -19,9 +19,11 @@ import bpy
 
 from ..scene.options import ImportOptions
 from ..wire.errors import UserError
+from .arriving import Arrival
 from .asking import Asking, WhatClip
 from .backend import Backend, Opening
-from .importing import hands_off, import_with_cursor, push_undo
+from .importing import hands_off, look_through_camera, push_undo
+from .live import LiveViews, hand_over
 from .preferences import BackendChoice
 from .properties import read_group
 from .reconstruction import Reconstruction, reconstruction_of
@@ -30,7 +32,9 @@ from .summary import Summary
 log = logging.getLogger(__name__)
 
 BUSY_S, IDLE_S = 0.1, 1.0  # how often the timer pumps while something happens, and while nothing does
+IMPORT_EVERY_S = 0.01  # and while a capture is imported: the window has its turn in between
 BUDGET_S = 0.005  # longest that one pump applies events
+IMPORT_S = 0.015  # about how long one pump imports
 KEPT_JOBS = 100  # that the queue shows at most; the oldest that have ended are forgotten
 QUIT_S = 3.0  # longest that Blender waits for our threads when it quits
 
@@ -45,11 +49,13 @@ class Session:
         self.choice = BackendChoice()
         self.jobs: list[Reconstruction] = []
         self.asking = Asking()
+        self.live = LiveViews()
         self.same_host = False  # the backend sees this computer's files
         self._backend: Backend | None = None
         self._opening: Opening | None = None
         self._events: deque = deque()
         self._summaries: dict[Path, Summary | str] = {}
+        self._arrival: Arrival | None = None  # the import that is under way
         self._shown: object = None  # what the panels showed last
 
     # ---- the backend -------------------------------------------------------------------------------------------
@@ -93,7 +99,9 @@ class Session:
             threading.Thread(target=backend.close, args=(stop,), name="kinora-close", daemon=True).start()
 
     def close(self) -> None:
-        """Leave no thread and no process of ours behind: for unregistering and quitting."""
+        """Leave no thread, no process and no half import of ours behind: for unregistering and quitting."""
+        if self._arrival is not None:
+            self._arrival.give_up()
         opening, backend = self._opening, self._backend
         self._opening = self._backend = None
         if opening is not None:
@@ -144,8 +152,12 @@ class Session:
         return new
 
     def cancel(self, job: Reconstruction) -> None:
-        """Ask for a job to stop; returns at once."""
-        if job.ticket and self._backend is not None:
+        """Ask for a job to stop; returns at once. An import that is under way leaves nothing behind."""
+        if job.state == "IMPORTING":
+            self._leave_import()
+            job.state, job.message = "DONE", "The import was cancelled"
+            job.hint = f"the capture is in {job.folder}"
+        elif job.ticket and self._backend is not None:
             job.state = "CANCELLING"
             self._backend.client.cancel(job.ticket)
         elif job.active:
@@ -163,20 +175,23 @@ class Session:
     # ---- the pump ----------------------------------------------------------------------------------------------
 
     def pump(self) -> float | None:
-        """Do what is waiting, within a few milliseconds (an import takes longer); seconds until the next call.
+        """Do what is waiting, within some milliseconds; seconds until the next call.
 
         None when there is nothing to wait for.
         """
         began = time.perf_counter()
         self._finish_opening()
         if self._backend is not None:
-            self._events.extend(self._backend.client.drain())
+            self._events.extend(self._backend.client.drain(frames=self.live.room))
         while self._events and time.perf_counter() - began < BUDGET_S:
             self._apply(self._events.popleft())
         self._ask()
         self._check_local()
+        self.live.tick(self.jobs, self._backend and self._backend.client)
         self._import_next()
         self._redraw()
+        if self._arrival is not None:
+            return IMPORT_EVERY_S
         if self._opening is not None or self.asking.busy or any(job.active for job in self.jobs):
             return BUSY_S
         return IDLE_S if self._backend is not None else None
@@ -242,6 +257,8 @@ class Session:
             case wire.JobProgress() if job.state != "CANCELLING":
                 job.state, job.stage, job.stage_fraction = "RUNNING", event.stage, event.stage_fraction
                 job.fraction, job.eta_s = event.fraction, event.eta_s
+            case wire.JobFrame():
+                self.live.take(event)
             case wire.JobLog():
                 job.log.append(f"{event.level}: {event.text}")
             case wire.JobDone():
@@ -287,29 +304,42 @@ class Session:
                 job.state = "IMPORTING"
 
     def _import_next(self) -> None:
-        """Import one finished capture, once the panel has said so and the artist's hands are off the scene."""
+        """Go on importing one finished capture, while the artist's hands are off the scene."""
         job = next((j for j in self.jobs if j.state == "IMPORTING"), None)
         if job is None or job.folder is None:
             return
-        if not job.announced:  # let the panel say so before Blender is busy with it
-            job.announced = True
-            return
         scene = job.scene.find()
-        if scene is not None and not hands_off(scene):
-            return
-        job.state = "DONE"
         if scene is None:
+            self._leave_import()
             self._done(job, job.folder)
             return
+        if not hands_off(scene):
+            return
         try:
-            options = read_group(ImportOptions, scene.kinora.import_options)
-            import_with_cursor(job.folder, scene, replace(options, plate_path=options.plate_path or str(job.clip)))
+            if self._arrival is None:
+                options = read_group(ImportOptions, scene.kinora.import_options)
+                options = replace(options, plate_path=options.plate_path or str(job.clip))
+                self._arrival = Arrival(job.folder, job.scene, options)
+            collection = self._arrival.work(IMPORT_S)
+            job.stage_fraction = self._arrival.fraction
+            if collection is None:
+                return
+            hand_over(job, collection, self._arrival.found)
+            if self._arrival.options.set_scene:
+                look_through_camera(scene)
         except UserError as error:
             job.message, job.hint = error.message, error.hint
         except Exception as error:
             log.exception("import failed")
             job.message, job.hint = f"The import failed: {error}", "see the system console"
+        self._arrival = None
+        job.state = "DONE"
         push_undo("Import Kinora Capture")
+
+    def _leave_import(self) -> None:
+        if self._arrival is not None:
+            self._arrival.give_up()
+            self._arrival = None
 
     def _view(self) -> tuple:
         """What the panels show of this session."""

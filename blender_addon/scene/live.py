@@ -1,0 +1,292 @@
+"""The live view of a job: a collection whose player and camera grow frame by frame and play at any time.
+
+Nothing is remembered outside the file: every frame's object says what was shown of it, so that undo, saving, and other
+hands in the file do no harm. The view is made by its first frame, and gives way to the import of the finished capture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+
+from ..wire.live import LiveFrame
+from . import nodes
+from .camera import key_path
+from .camera_path import CameraPath, continuous
+from .conventions import BLENDER_FROM_CAPTURE, OPENCV_FROM_BLENDER_CAMERA, blender_lens
+from .materials import point_material
+from .player import CLIP_FRAME, COLOR, DYNAMIC, PIXEL_ANGLE
+from .points import FRAME, CloudFactory, frame_name, frame_object
+
+#: Properties of the datablocks of a live view: of which job, and what each is.
+TICKET, ROLE = "kinora_live", "kinora_live_role"
+#: On the root: where the view put it, scene frame of the first frame, and whether the job has ended without a capture.
+PLACE, START, PARTIAL = "kinora_live_place", "kinora_live_start", "kinora_live_partial"
+#: On the frames' collection: attempt and world that they belong to.
+ORIGIN = "kinora_live_origin"
+#: On a frame's object: clip frame, spacing, plate intrinsics and camera, in one row of numbers.
+SHOWN = "kinora_live_shown"
+
+SENSOR_MM = 36.0
+#: Time of a point of the carrier that stands for no frame yet.
+_NEVER = 1e9
+_ROOM = 64  # the carrier grows by doubling from here
+
+
+@dataclass(frozen=True)
+class LiveView:
+    """The live view of a job in this file. It holds on to datablocks: make one when it is needed and let it go."""
+
+    collection: bpy.types.Collection
+    frames: bpy.types.Collection
+
+    def _find(self, role: str) -> bpy.types.Object | None:
+        found = (ob for ob in self.collection.all_objects if ob.get(ROLE) == role)
+        return next((ob for ob in found if ob.get(TICKET) == self.ticket), None)
+
+    @property
+    def ticket(self) -> str:
+        return self.collection[TICKET]
+
+    @property
+    def root(self) -> bpy.types.Object | None:
+        return self._find("root")
+
+    @property
+    def camera(self) -> bpy.types.Object | None:
+        return self._find("camera")
+
+    @property
+    def player(self) -> bpy.types.Object | None:
+        return self._find("player")
+
+    @property
+    def shown(self) -> list[int]:
+        """The frames of the capture that are shown, in order."""
+        return sorted(ob[FRAME] for ob in self.frames.objects if FRAME in ob)
+
+    @property
+    def partial(self) -> bool:
+        """The job ended without a capture."""
+        return bool(self.collection.get(PARTIAL))
+
+    @property
+    def moved(self) -> bool:
+        """The artist has moved, turned or scaled it."""
+        root = self.root
+        return root is not None and not np.allclose(np.array(root.matrix_basis).ravel(), root[PLACE], atol=1e-6)
+
+    def append(self, live: LiveFrame, attempt: int = 0) -> bool:
+        """Show a frame, or show it anew; False when it is of an attempt or a world that is over."""
+        origin = (attempt, live.world)
+        if origin < tuple(self.frames[ORIGIN]):
+            return False
+        if origin > tuple(self.frames[ORIGIN]):
+            _remove_frames(self.frames)
+            self.frames[ORIGIN] = origin
+        name = frame_name(self.frames.name, live.frame)
+        with CloudFactory() as factory:
+            cloud = factory.new(name, live.points, **{COLOR: live.colours, DYNAMIC: live.dynamic})
+            ob = next((ob for ob in self.frames.objects if ob.get(FRAME) == live.frame), None)
+            if ob is None:
+                ob = frame_object(name, live.frame, cloud)
+                ob[TICKET], ob[ROLE] = self.ticket, "frame"
+                _write(ob, live)
+                self.frames.objects.link(ob)
+            else:
+                earlier, ob.data = ob.data, cloud
+                bpy.data.pointclouds.remove(earlier)
+                _write(ob, live)
+            self._retime(factory)
+        self._rekey(live)
+        return True
+
+    def _table(self) -> np.ndarray:
+        """(N, 22) what was shown of the frames, by frame: clip frame, spacing, fx fy cx cy, world_from_camera."""
+        by_frame = sorted((ob for ob in self.frames.objects if SHOWN in ob), key=lambda ob: ob[FRAME])
+        return np.array([ob[SHOWN] for ob in by_frame], np.float64).reshape(-1, 22)
+
+    def _retime(self, factory: CloudFactory) -> None:
+        """Tell the player which frames there are: its own points are their cameras, with room for more."""
+        player, table = self.player, self._table()
+        if player is None:
+            return
+        count, carrier = len(table), player.data
+        if count > len(carrier.points):
+            room = _ROOM
+            while room < count:
+                room *= 2
+            numbers = np.zeros(room, np.float32)
+            player.data = factory.new(
+                player.name, np.zeros((room, 3), np.float32), **{CLIP_FRAME: numbers, PIXEL_ANGLE: numbers}
+            )
+            bpy.data.pointclouds.remove(carrier)
+            carrier = player.data
+        room = len(carrier.points)
+        times, angles = np.full(room, _NEVER, np.float32), np.zeros(room, np.float32)
+        places = np.zeros((room, 3), np.float32)
+        times[:count], angles[:count] = table[:, 0], table[:, 1]
+        places[:count] = table[:, 6:].reshape(-1, 4, 4)[:, :3, 3]
+        carrier.attributes["position"].data.foreach_set("vector", places.ravel())
+        carrier.attributes[CLIP_FRAME].data.foreach_set("value", times)
+        carrier.attributes[PIXEL_ANGLE].data.foreach_set("value", angles)
+        carrier.update_tag()
+        modifier = nodes.find_modifier(player)
+        if modifier is not None:
+            nodes.set_input(modifier, "Length", float(times[:count].max() + 1))
+
+    def _rekey(self, live: LiveFrame) -> None:
+        """Key the camera at every frame that is shown."""
+        camera, table = self.camera, self._table()
+        if camera is None:
+            return
+        lens = blender_lens(table[:, 2:6], live.plate_size, SENSOR_MM)
+        poses = [Matrix(m) for m in table[:, 6:].reshape(-1, 4, 4) @ OPENCV_FROM_BLENDER_CAMERA]
+        key_path(
+            camera,
+            CameraPath(
+                frames=self.collection[START] + table[:, 0],
+                location=np.array([m.translation for m in poses]),
+                rotation=continuous(np.array([m.to_quaternion() for m in poses])),
+                lens=lens.lens_mm,
+                shift_x=lens.shift_x,
+                shift_y=lens.shift_y,
+            ),
+        )
+        camera.update_tag(refresh={"OBJECT", "TIME"})
+        depth = _depth(live)
+        if depth is not None:
+            near, typical, far = depth
+            camera.data.clip_start = min(camera.data.clip_start, 0.1 * near)
+            camera.data.clip_end = max(camera.data.clip_end, 10 * far)
+            camera.data.display_size = 0.15 * typical
+
+    def end_partial(self) -> None:
+        """The job is over and there is no capture: what has arrived stays, and says so."""
+        self.collection[PARTIAL] = True
+        self.collection.name = f"{self.collection.name.removesuffix(' Live')} Partial"
+
+    def hand_over(self, root: bpy.types.Object, camera: bpy.types.Object | None, *, move: bool = True) -> None:
+        """Let an import take this view's place, and with `move` also the transform that the artist gave it.
+
+        What the artist hung on the view's root or camera hangs on the import's, and scenes look through its camera.
+        """
+        mine, my_camera = self.root, self.camera
+        if mine is not None:
+            if move and self.moved:
+                root.matrix_basis = mine.matrix_basis.copy()
+            for ob in (ob for ob in mine.children if ob not in self._parts()):
+                ob.parent = root
+        if my_camera is not None and camera is not None:
+            for ob in (ob for ob in my_camera.children if ob not in self._parts()):
+                ob.parent = camera
+            for scene in bpy.data.scenes:
+                if scene.camera == my_camera:
+                    scene.camera = camera
+        self.remove()
+
+    def _parts(self) -> list[bpy.types.Object]:
+        return [ob for ob in bpy.data.objects if ob.get(TICKET) == self.ticket]
+
+    def remove(self) -> None:
+        """Take it out of the file, with everything that was made for it; what the artist put beside it stays."""
+        _remove_frames(self.frames)
+        parts = self._parts()
+        data = [ob.data for ob in parts if ob.data is not None]
+        actions = [
+            owner.animation_data.action
+            for owner in (*parts, *data)
+            if owner.animation_data is not None and owner.animation_data.action is not None
+        ]
+        materials = [m for m in bpy.data.materials if m.get(TICKET) == self.ticket]
+        theirs = [ob for ob in self.collection.objects if ob not in parts]
+        homes = [c for c in (*bpy.data.collections, *(s.collection for s in bpy.data.scenes)) if c != self.collection]
+        for home in (c for c in homes if self.collection in c.children[:]):
+            for ob in (ob for ob in theirs if ob not in home.objects[:]):
+                home.objects.link(ob)
+            for child in (c for c in self.collection.children if c not in home.children[:]):
+                home.children.link(child)
+        own_actions = [a for a in set(actions) if a.get(TICKET) == self.ticket]
+        bpy.data.batch_remove({*parts, *data, *own_actions, *materials, self.frames, self.collection})
+
+
+def find_live(ticket: str) -> LiveView | None:
+    """The live view of a job, if it is in this file and in some scene: one that the artist deleted is not."""
+    marked = [c for c in bpy.data.collections if c.get(TICKET) == ticket]
+    roles = {c.get(ROLE): c for c in marked}
+    if not {"view", "frames"} <= roles.keys():
+        return None
+    view = LiveView(roles["view"], roles["frames"])
+    player = view.player
+    return view if player is not None and player.users_scene else None
+
+
+def live_views(scene: bpy.types.Scene) -> list[LiveView]:
+    """The live views of a scene, also those of jobs that are long over."""
+    tickets = {c[TICKET] for c in scene.collection.children_recursive if c.get(ROLE) == "view"}
+    return [view for view in map(find_live, sorted(tickets)) if view is not None]
+
+
+def begin_live(
+    scene: bpy.types.Scene,
+    name: str,
+    ticket: str,
+    start_frame: int = 1,
+    point_size: float = 1.5,
+    *,
+    solid_colors: bool = False,
+) -> LiveView:
+    """An empty live view in the scene; nothing else of the scene is changed.
+
+    With `solid_colors` the points have their colours in Solid shading too, which takes longer to draw.
+    """
+    collection = bpy.data.collections.new(f"{name} Live")
+    frames = bpy.data.collections.new(f"{name} Live Frames")
+    frames[ORIGIN] = (-1, -1)
+    collection[START] = start_frame
+    root = bpy.data.objects.new(collection.name, None)
+    root.matrix_basis = Matrix(BLENDER_FROM_CAPTURE)
+    root[PLACE] = np.array(root.matrix_basis).ravel()
+    data = bpy.data.cameras.new(f"{name} Live Camera")
+    data.sensor_fit, data.sensor_width = "HORIZONTAL", SENSOR_MM
+    data.clip_start, data.clip_end = 0.1, 100.0
+    camera = bpy.data.objects.new(data.name, data)
+    camera.animation_data_create().action = bpy.data.actions.new(data.name)
+    carrier = bpy.data.pointclouds.new(f"{name} Live Points")
+    player = bpy.data.objects.new(carrier.name, carrier)
+    material = point_material(carrier.name)
+    inputs = {"Frames": frames, "Start Frame": float(start_frame), "Point Size": point_size, "Material": material}
+    modifier = nodes.add_modifier(player, nodes.PLAYER, inputs)
+    nodes.set_input(modifier, "Solid Colors", solid_colors)
+    for datablock in (collection, frames, root, camera, player, material, camera.animation_data.action):
+        datablock[TICKET] = ticket
+    roles = {collection: "view", frames: "frames", root: "root", camera: "camera", player: "player"}
+    for datablock, role in roles.items():
+        datablock[ROLE] = role
+    for ob in (root, camera, player):
+        collection.objects.link(ob)
+        if ob is not root:
+            ob.parent = root
+    scene.collection.children.link(collection)
+    return LiveView(collection, frames)
+
+
+def _write(ob: bpy.types.Object, live: LiveFrame) -> None:
+    numbers = [live.clip_frame, live.spacing, *live.plate_intrinsics, *np.asarray(live.world_from_camera).ravel()]
+    ob[SHOWN] = [float(number) for number in numbers]
+
+
+def _depth(live: LiveFrame) -> tuple[float, float, float] | None:
+    """Near, typical and far depth of a frame's points; None when it has none in front of its camera."""
+    camera = np.asarray(live.world_from_camera)
+    depth = (live.points - camera[:3, 3]) @ camera[:3, 2]
+    depth = depth[depth > 0]
+    return tuple(float(q) for q in np.percentile(depth, (0, 50, 100))) if depth.size else None
+
+
+def _remove_frames(frames: bpy.types.Collection) -> None:
+    objects = list(frames.objects)
+    bpy.data.batch_remove({*objects, *(ob.data for ob in objects)})

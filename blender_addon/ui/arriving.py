@@ -1,0 +1,94 @@
+"""A capture that arrives: imported between redraws, a few milliseconds at a time, whole or not at all.
+
+Whatever replaces the file's data under it, or writes it down half done, makes it start over: undo, loading, saving.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import weakref
+from pathlib import Path
+
+import bpy
+
+from ..scene.build import import_steps
+from ..scene.imported import imported_in
+from ..scene.options import ImportOptions
+from ..scene.steps import Steps
+from ..wire.errors import UserError
+from .reconstruction import SceneRef
+
+log = logging.getLogger(__name__)
+
+_STARTS = 5  # it is begun so often before it is an error that its data vanish
+
+_under_way: weakref.WeakSet[Arrival] = weakref.WeakSet()
+
+
+class Arrival:
+    """One import under way. Keep it, call `work` until it returns the collection; or `give_up`, and nothing stays."""
+
+    def __init__(self, folder: Path, scene: SceneRef, options: ImportOptions) -> None:
+        self.folder, self.scene, self.options = folder, scene, options
+        self.fraction = 0.0
+        self.found: frozenset[int] = frozenset()  # roots of the imports that were there before
+        self._steps: Steps[bpy.types.Collection] | None = None
+        self._starts = 0
+        _under_way.add(self)
+
+    def work(self, seconds: float) -> bpy.types.Collection | None:
+        """Go on for about so long; the collection once it is done. Raises UserError when it cannot be imported."""
+        end = time.perf_counter() + seconds
+        if self._steps is None:
+            scene = self.scene.find()
+            if scene is None:
+                raise UserError("The scene is not open", f"import the capture from {self.folder}")
+            self._starts += 1
+            self.found = frozenset(imported.root.session_uid for imported in imported_in(scene))
+            self._steps = import_steps(self.folder, scene, self.options)
+        try:
+            while time.perf_counter() < end:
+                step = next(self._steps)
+                self.fraction = step.fraction
+                if step.waiting:
+                    break
+        except StopIteration as done:
+            self._steps = None
+            return done.value
+        except ReferenceError:  # someone removed what was built, as Purge does
+            self._steps = None
+            if self._starts >= _STARTS:
+                raise
+            log.info("the import of %s starts over", self.folder.name)
+        except BaseException:
+            self._steps = None
+            raise
+        return None
+
+    def give_up(self) -> None:
+        """Remove what was built so far; `work` would start over."""
+        steps, self._steps = self._steps, None
+        self.fraction = 0.0
+        if steps is not None:
+            steps.close()
+
+
+@bpy.app.handlers.persistent
+def _upheaval(*_) -> None:
+    for arrival in list(_under_way):
+        arrival.give_up()
+
+
+_HANDLERS = ("undo_pre", "redo_pre", "load_pre", "save_pre")
+
+
+def register() -> None:
+    for name in _HANDLERS:
+        getattr(bpy.app.handlers, name).append(_upheaval)
+
+
+def unregister() -> None:
+    for name in _HANDLERS:
+        getattr(bpy.app.handlers, name).remove(_upheaval)
+    _upheaval()

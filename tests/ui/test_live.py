@@ -1,0 +1,177 @@
+"""Live View over a real server: the scene grows while the job runs, and outlives whatever happens to the job."""
+
+from __future__ import annotations
+
+import time
+
+import bpy
+import numpy as np
+import pytest
+
+from backend.geometry.camera import unproject
+from blender_addon.scene.imported import imported_in
+from blender_addon.scene.live import find_live, live_views
+from tests.pipeline_for_tests import shown_world
+from tests.scene.captures import shown
+
+from .conftest import pump_until
+
+pytestmark = pytest.mark.usefixtures("server")
+
+
+@pytest.fixture
+def ask(scene, tmp_path):
+    """Press Reconstruct for a clip that makes the server's pipeline do `deed`; the job."""
+    from blender_addon.ui.importing import views_of
+    from blender_addon.ui.session import current
+
+    for space in views_of(scene):
+        space.shading.type = "MATERIAL"  # in Solid shading squares stand for the points
+
+    def press(deed: str):
+        clip = tmp_path / "street.mp4"
+        clip.write_text(deed + f"\n{time.monotonic_ns()}", encoding="utf-8")  # another content, another job
+        scene.kinora.clip_path = str(clip)
+        assert bpy.ops.kinora.reconstruct() == {"FINISHED"}
+        return current().jobs[-1]
+
+    return press
+
+
+def frames_shown(job) -> list[int]:
+    view = find_live(job.ticket) if job.ticket else None
+    return view.shown if view is not None else []
+
+
+def assert_true(job, frame: int, frames: int) -> None:
+    """The scene shows the frame of the synthetic world where it is, through the root that the artist may have moved."""
+    world, _ = shown_world(frames)
+    view = find_live(job.ticket)
+    bpy.context.scene.frame_set(1 + 3 * frame)
+    got = shown(view.player)
+    points = unproject(world.depth[frame], world.intrinsics[frame], world.world_from_camera[frame])
+    matrix = np.array(view.root.matrix_world)
+    expected = points[world.depth[frame] > 0] @ matrix[:3, :3].T + matrix[:3, 3]
+    assert np.allclose(got["position"], expected, atol=1e-4)
+    assert np.array_equal(got["Color"][:, :3], world.rgb[frame][world.depth[frame] > 0])
+
+
+def test_the_scene_grows_while_the_job_runs_and_the_import_takes_its_place(session, scene, ask):
+    job = ask("show 4 0.7")
+    pump_until(session, lambda: len(frames_shown(job)) >= 3)
+    assert job.state == "RUNNING"
+    assert_true(job, 1, 4)
+    find_live(job.ticket).root.location.x += 5
+    place = find_live(job.ticket).root.matrix_basis.copy()
+    pump_until(session, lambda: not job.active)
+    assert job.state == "DONE"
+    assert not job.message
+    assert not live_views(scene)
+    (imported,) = imported_in(scene)
+    assert np.allclose(imported.root.matrix_basis, place, atol=1e-6)
+    assert not [d.name for d in bpy.data.user_map() if "Live" in d.name and not d.name.startswith("Kinora")]
+
+
+def test_undoing_the_import_brings_the_live_view_of_before_it_back(session, scene, ask):
+    bpy.ops.ed.undo_push(message="Before")
+    job = ask("show 2 0.5")
+    pump_until(session, lambda: not job.active)
+    assert imported_in(bpy.context.scene)
+    bpy.ops.ed.undo()
+    assert not imported_in(bpy.context.scene)
+    bpy.ops.ed.redo()
+    assert imported_in(bpy.context.scene)
+    assert not live_views(bpy.context.scene)
+
+
+def test_cancelled_it_keeps_what_has_arrived_and_plays(session, scene, ask):
+    job = ask("show_on 6 0.1")
+    pump_until(session, lambda: len(frames_shown(job)) >= 3)
+    bpy.ops.kinora.cancel()
+    pump_until(session, lambda: not job.active)
+    session.pump()
+    (view,) = live_views(scene)
+    assert view.partial
+    assert len(view.shown) >= 3
+    assert_true(job, 2, 6)
+    assert bpy.ops.kinora.remove_live() == {"FINISHED"}
+    assert not live_views(scene)
+    with pytest.raises(RuntimeError, match="no live view"):
+        bpy.ops.kinora.remove_live()
+
+
+def test_what_the_artist_deletes_stays_deleted(session, scene, ask):
+    job = ask("show_on 30 0.05")
+    pump_until(session, lambda: len(frames_shown(job)) >= 2)
+    find_live(job.ticket).remove()
+    for _ in range(40):
+        session.pump()
+        time.sleep(0.02)
+    assert not live_views(scene)
+    assert job.state == "RUNNING"
+    bpy.ops.kinora.cancel()
+    pump_until(session, lambda: not job.active)
+
+
+def test_undo_while_it_grows_loses_nothing(session, scene, ask):
+    bpy.ops.ed.undo_push(message="Empty")
+    bpy.context.scene.frame_current = 2
+    bpy.ops.ed.undo_push(message="Two")
+    job = ask("show_on 5 0.05")
+    pump_until(session, lambda: len(frames_shown(job)) == 5)
+    bpy.ops.ed.undo()  # to before there was a view at all
+    assert not live_views(bpy.context.scene)
+    pump_until(session, lambda: len(frames_shown(job)) == 5)
+    assert_true(job, 4, 5)
+    bpy.ops.kinora.cancel()
+    pump_until(session, lambda: not job.active)
+
+
+def test_switched_off_nothing_is_shown_and_switched_on_it_is(session, scene, ask):
+    scene.kinora.live = False
+    job = ask("show_on 3 0")
+    pump_until(session, lambda: job.state == "RUNNING")
+    for _ in range(40):
+        session.pump()
+        time.sleep(0.02)
+    assert not live_views(scene)
+    scene.kinora.live = True
+    pump_until(session, lambda: len(frames_shown(job)) == 3)
+    bpy.ops.kinora.cancel()
+    pump_until(session, lambda: not job.active)
+
+
+def test_one_pump_adds_one_frame_and_no_more_than_the_rate_allows(session, scene, ask):
+    scene.kinora.live_rate = 4.0
+    job = ask("show_on 8 0")
+    counts, times = [], []
+
+    def seen() -> bool:
+        count = len(frames_shown(job))
+        if not counts or count != counts[-1]:
+            counts.append(count)
+            times.append(time.monotonic())
+        return count == 8
+
+    pump_until(session, seen)
+    assert np.all(np.diff(counts) <= 1)
+    assert np.diff(times[2:]).min() > 0.2
+    bpy.ops.kinora.cancel()
+    pump_until(session, lambda: not job.active)
+
+
+def test_nothing_grows_while_the_artist_edits(session, scene, ask):
+    if not bpy.context.window_manager.windows:
+        pytest.skip("this Blender has no window at all")
+    bpy.ops.mesh.primitive_cube_add()
+    bpy.ops.object.mode_set(mode="EDIT")
+    job = ask("show_on 3 0")
+    pump_until(session, lambda: job.state == "RUNNING")
+    for _ in range(30):
+        session.pump()
+        time.sleep(0.02)
+    assert not live_views(scene)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    pump_until(session, lambda: len(frames_shown(job)) == 3)
+    bpy.ops.kinora.cancel()
+    pump_until(session, lambda: not job.active)

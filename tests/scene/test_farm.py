@@ -1,4 +1,4 @@
-"""A farm without the add-on renders every storage of a saved .blend in the plate's colours, wherever the project lies."""
+"""A farm without the add-on renders every storage of a saved .blend in the plate's colours, wherever the files lie."""
 
 import shutil
 import subprocess
@@ -64,6 +64,7 @@ def rendered(world, tmp_path_factory):
                 set_input(nodes, "Surface", True)
                 set_input(nodes, "Max Step", 0.1)  # so coarse a grid sees the side wall in large steps
         scene.render.engine, scene.cycles.samples, scene.cycles.device = "CYCLES", 4, "CPU"
+        scene.cycles.use_denoising = False
         scene.cycles.pixel_filter_type = "BOX"  # a pixel is what it covers, not its neighbours too
         scene.view_settings.view_transform = "Standard"
         use_relative_paths(made / f"{storage}.blend")

@@ -11,7 +11,9 @@ import bpy
 import numpy as np
 
 from ..wire.capture import CONF_NAME, DEPTH_NAME, MASK_NAME, RGB_NAME, Capture
+from .baseline import read_options
 from .conventions import sensor_width
+from .imported import Imported
 from .keys import key
 
 #: What a sequence shows -> (file pattern, entry of capture.json's "images").
@@ -43,6 +45,11 @@ class Timing:
     @property
     def end_frame(self) -> int:
         return self.start_frame + self.length - 1
+
+
+def timing_of(imported: Imported, capture: Capture) -> Timing:
+    """When the pictures of an import are seen: from the start frame that it was imported with."""
+    return Timing(read_options(imported.root).start_frame, capture.clip.clip_frames)
 
 
 @dataclass(frozen=True)

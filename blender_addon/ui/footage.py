@@ -18,7 +18,8 @@ from .preferences import backend_choice
 from .properties import absolute
 from .text import draw_wrapped, duration, gigabytes, sentence, span
 
-THUMBNAIL_SCALE = 4.0
+THUMBNAIL_SCALE = 3.0
+TAB_S, TAB_TRIES = 0.1, 30
 
 
 # ---- what a drop, a file browser or a folder means -----------------------------------------------------------------
@@ -173,14 +174,32 @@ class KINORA_FH_clip(bpy.types.FileHandler):
 
 
 def show_sidebar(context) -> None:
-    """Open the sidebar at our tab, in the 3D view that is meant or in all."""
+    """Open the sidebar at our tab, in the 3D view that is meant or in all of the window."""
     screen = context.screen
     areas = [area for area in screen.areas if area.type == "VIEW_3D"] if screen else []
     for area in [context.area] if context.area in areas else areas:
         area.spaces.active.show_region_ui = True
-        region = next((r for r in area.regions if r.type == "UI"), None)
-        if region is not None and region.width > 1:  # one that was never drawn knows no tabs yet
-            region.active_panel_category = "Kinora"
+    if not bpy.app.background:
+        tries = iter(range(TAB_TRIES))  # a sidebar has tabs, and one of them is active, only once it was drawn
+
+        def turn() -> float | None:
+            return None if _show_tab() else next((TAB_S for _ in tries), None)
+
+        bpy.app.timers.register(turn, first_interval=TAB_S)
+
+
+def _show_tab() -> bool:
+    """Turn open sidebars to our tab; whether all could be."""
+    done = True
+    for window in bpy.context.window_manager.windows:
+        for area in (a for a in window.screen.areas if a.type == "VIEW_3D" and a.spaces.active.show_region_ui):
+            region = next(r for r in area.regions if r.type == "UI")
+            try:
+                region.active_panel_category = "Kinora"
+                region.tag_redraw()
+            except (AttributeError, TypeError):  # read-only, or without our tab: not drawn yet
+                done = False
+    return done
 
 
 # ---- the look at a clip --------------------------------------------------------------------------------------------

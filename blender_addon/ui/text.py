@@ -23,8 +23,8 @@ def duration(seconds: float, exact: bool = False) -> str:
 
 
 def span(low_s: float, high_s: float) -> str:
-    """'1 to 3 min', '40 s to 2 min', 'about 2 min' where both ends read the same."""
-    low, high = duration(low_s), duration(high_s)
+    """'1 to 3 min', '40 s to 2 min', 'about 2 min' where both ends read the same; single seconds are not claimed."""
+    low, high = (duration(5 * round(s / 5) if 10 <= s < 60 else s) for s in (low_s, high_s))
     if low == high:
         return f"about {low}"
     number, _, unit = low.partition(" ")

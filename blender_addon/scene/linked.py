@@ -22,11 +22,11 @@ from .player import (
     VELOCITY,
     filter_inputs,
     filtered,
+    retimed,
     sized,
     time_at,
     time_inputs,
 )
-from .player import _retimed as retimed
 from .playing import add_player, pixel_radius
 from .ply import encode_ply
 from .points import CloudFactory, carrier_cloud, measured, pixel_attributes, unproject

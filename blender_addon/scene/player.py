@@ -269,7 +269,7 @@ def make_player() -> bpy.types.NodeTree:
         },
     )
     cloud = filtered(graph, graph.node("GeometryNodeRealizeInstances", {"Geometry": picked}))
-    cloud = _retimed(graph, cloud, now["Rate"])
+    cloud = retimed(graph, cloud, now["Rate"])
 
     # A point covers `Point Size` pixels of the camera that saw it: radius = distance x angle of a pixel x size / 2.
     position = graph.node("GeometryNodeInputPosition")
@@ -280,7 +280,7 @@ def make_player() -> bpy.types.NodeTree:
     return graph.finish(sized(graph, cloud, radius, eye))
 
 
-def _retimed(graph: Graph, cloud: Any, rate: Any) -> Any:
+def retimed(graph: Graph, cloud: Any, rate: Any) -> Any:
     """The cloud with its velocity as the scene sees it: at half the speed, points are half as fast."""
     seconds, frame = (graph.node("GeometryNodeInputSceneTime", output=name) for name in ("Seconds", "Frame"))
     clip_rate = graph.input("Clip Rate")

@@ -87,6 +87,39 @@ class KINORA_OT_repair_frames(ImportOperator, bpy.types.Operator):
         return "; ".join(f"Repaired: {d}" for d in broken.values()) or "The frames are in order"
 
 
+class KINORA_OT_solid_colors(ImportOperator, bpy.types.Operator):
+    """Show the points in colour in Solid shading, or as points again."""
+
+    bl_idname = "kinora.solid_colors"
+    bl_label = "Colors in Solid Mode"
+    bl_description = (
+        "Draw squares in place of the points in the viewport and turn the views to Solid with Color: Attribute, "
+        "where Blender draws points themselves in one color. Renders keep the points. It takes several times "
+        "the memory and time of points"
+    )
+
+    enable: bpy.props.BoolProperty(
+        name="Enable", description="Draw squares; otherwise points, seen in Material Preview", default=True
+    )
+
+    @classmethod
+    def allowed_on(cls, context, imported):
+        able = any("Solid Colors" in nodes.input_names(nodes.find_modifier(ob)) for ob in players_of(imported))
+        return "" if able else "This import has no players that can draw squares"
+
+    def act_on(self, context, imported):
+        for modifier in map(nodes.find_modifier, players_of(imported)):
+            if "Solid Colors" in nodes.input_names(modifier):
+                nodes.set_input(modifier, "Solid Colors", self.enable)
+        for window in context.window_manager.windows:
+            for area in window.screen.areas:
+                if window.scene == context.scene and area.type == "VIEW_3D":
+                    shading = area.spaces.active.shading
+                    shading.type = "SOLID" if self.enable else "MATERIAL"
+                    if self.enable:
+                        shading.color_type, shading.light = "VERTEX", "FLAT"
+
+
 class KINORA_OT_key_clip_frame(bpy.types.Operator):
     """Have the player show its Clip Frame, and keyframe that at the current frame"""
 
@@ -168,9 +201,20 @@ class KINORA_PT_points(ImportPanel, bpy.types.Panel):
                 body.label(text=text + (f" in {len(frames.objects)} frames" if frames is not None else ""))
                 draw_player(body, player)
         layout.operator_menu_enum("kinora.add_player", "show", icon="ADD")
+        modifiers = [nodes.find_modifier(player) for player in players]
+        inputs = [m for m in modifiers if "Solid Colors" in nodes.input_names(m)]
+        enable = not all(nodes.get_input(m, "Solid Colors") for m in inputs)
+        text = "Colors in Solid Mode" if enable else "Points Again"
+        layout.operator("kinora.solid_colors", text=text, icon="SHADING_SOLID").enable = enable
 
 
-CLASSES = (KINORA_OT_add_player, KINORA_OT_repair_frames, KINORA_OT_key_clip_frame, KINORA_PT_points)
+CLASSES = (
+    KINORA_OT_add_player,
+    KINORA_OT_repair_frames,
+    KINORA_OT_solid_colors,
+    KINORA_OT_key_clip_frame,
+    KINORA_PT_points,
+)
 
 
 def register() -> None:

@@ -118,6 +118,17 @@ def test_a_player_is_added_from_a_script(imported, draw):
         bpy.ops.kinora.add_player(show="object", object_id=2)
 
 
+def test_solid_mode_shows_colors_after_one_click(imported, draw):
+    space = next(a for a in bpy.context.screen.areas if a.type == "VIEW_3D").spaces.active
+    players = players_of(imported)
+    for enable, shading in ((True, "SOLID"), (False, "MATERIAL")):
+        assert bpy.ops.kinora.solid_colors(enable=enable) == {"FINISHED"}
+        assert [get_input(ob.modifiers[0], "Solid Colors") for ob in players] == [enable, enable]
+        assert space.shading.type == shading
+    assert (space.shading.color_type, space.shading.light) == ("VERTEX", "FLAT")
+    draw()
+
+
 def test_clip_frame_is_keyed_by_the_panels_button(imported):
     player = players_of(imported)[0]
     bpy.context.scene.frame_set(7)

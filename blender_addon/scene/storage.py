@@ -87,6 +87,17 @@ def files_of(ob: bpy.types.Object) -> str:
     return inputs.get("Folder") or (picture.filepath.replace("\\", "/").rpartition("/")[0] if picture else "")
 
 
+def problems(stored: Stored) -> list[str]:
+    """What is wrong with the files of a storage, as sentences: gone, or unreadable at the frame that is shown."""
+    if stored.files is None:
+        return []
+    if not (stored.files / MANIFEST).is_file():
+        return [f"Its files are not at {stored.files}: frames are empty"]
+    modifiers = [modifier for ob in stored.players if (modifier := find_modifier(ob))]
+    errors = {w.message for modifier in modifiers for w in modifier.node_warnings if w.type == "ERROR"}
+    return [f"This frame is empty, its file cannot be read ({message})" for message in sorted(errors)]
+
+
 def add_storage(imported: Imported, kind: str, split: bool = True, directory: str = "") -> Steps[Stored]:
     """Make one more storage of an import, with the settings of one that it has; steps, all or nothing.
 

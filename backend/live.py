@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .clip import Clip
 from .geometry.camera import rays
 from .run import Run
-from .wire import LiveFrame, PlateMap, live
+from .wire import Capture, ClipInfo, LiveFrame, PlateMap, live
 
 #: Points of a live frame of a clip that is not long.
 POINTS = 20_000
@@ -20,9 +19,8 @@ def points_of(frames: int) -> int:
     return min(POINTS, live.MOST_POINTS, live.JOB_BYTES // (live.POINT_BYTES * frames))
 
 
-def show_depth(
-    run: Run,
-    clip: Clip,
+def depth_frame(
+    clip: ClipInfo,
     frame: int,
     *,
     rgb: np.ndarray,
@@ -32,44 +30,39 @@ def show_depth(
     intrinsics: np.ndarray,
     dynamic: np.ndarray | None = None,
     world: int = 0,
-) -> None:
-    """Show a frame's (H, W) depth, 0 where it is not known, with its (H, W, 3) colours and (H, W) mask of movers.
+) -> LiveFrame | None:
+    """A frame's (H, W) depth, 0 where it is not known, with its (H, W, 3) colours and (H, W) mask of movers.
 
-    `grid` maps the plate to these pixels, `intrinsics` (4,) are theirs, `world_from_camera` (4, 4). A frame without a
-    camera is not shown. What nobody watches costs nothing.
+    `grid` maps the plate to these pixels, `intrinsics` (4,) are theirs, `world_from_camera` (4, 4). None for a frame
+    without a camera.
     """
-
-    def make() -> LiveFrame | None:
-        if not (np.isfinite(world_from_camera).all() and np.isfinite(intrinsics).all()):
-            return None
-        height, width = depth.shape
-        step = max(1, int(np.ceil(np.sqrt(height * width / points_of(clip.frame_count)))))
-        thin = np.s_[step // 2 :: step, step // 2 :: step]
-        z = np.asarray(depth[thin], np.float64)
-        known = np.isfinite(z) & (z > 0)
-        # The pixels that stay, as a grid of its own with the same rays: its first centre is at step // 2 + 0.5.
-        first = step // 2 + 0.5 - step / 2
-        of_thin = (np.asarray(intrinsics) - (0, 0, first, first)) / step
-        ray = rays(of_thin, z.shape[1], z.shape[0])[known] * z[known][:, None]
-        return LiveFrame(
-            frame=frame,
-            clip_frame=int(clip.info.clip_frames[frame]),
-            plate_size=clip.info.plate_size,
-            world_from_camera=np.asarray(world_from_camera, np.float64),
-            plate_intrinsics=grid.intrinsics_to_plate(intrinsics),
-            points=(ray @ world_from_camera[:3, :3].T + world_from_camera[:3, 3]).astype(np.float32),
-            colours=np.ascontiguousarray(rgb[thin][known]),
-            dynamic=np.zeros(known.sum(), bool) if dynamic is None else np.ascontiguousarray(dynamic[thin][known]),
-            spacing=float(step / np.sqrt(intrinsics[0] * intrinsics[1])),
-            world=world,
-        )
-
-    run.show(make)
+    if not (np.isfinite(world_from_camera).all() and np.isfinite(intrinsics).all()):
+        return None
+    height, width = depth.shape
+    step = max(1, int(np.ceil(np.sqrt(height * width / points_of(len(clip.frame_indices))))))
+    thin = np.s_[step // 2 :: step, step // 2 :: step]
+    z = np.asarray(depth[thin], np.float64)
+    known = np.isfinite(z) & (z > 0)
+    # The pixels that stay, as a grid of its own with the same rays: its first centre is at step // 2 + 0.5.
+    first = step // 2 + 0.5 - step / 2
+    of_thin = (np.asarray(intrinsics) - (0, 0, first, first)) / step
+    ray = rays(of_thin, z.shape[1], z.shape[0])[known] * z[known][:, None]
+    return LiveFrame(
+        frame=frame,
+        clip_frame=int(clip.clip_frames[frame]),
+        plate_size=clip.plate_size,
+        world_from_camera=np.asarray(world_from_camera, np.float64),
+        plate_intrinsics=grid.intrinsics_to_plate(intrinsics),
+        points=(ray @ world_from_camera[:3, :3].T + world_from_camera[:3, 3]).astype(np.float32),
+        colours=np.ascontiguousarray(rgb[thin][known]),
+        dynamic=np.zeros(known.sum(), bool) if dynamic is None else np.ascontiguousarray(dynamic[thin][known]),
+        spacing=float(step / np.sqrt(intrinsics[0] * intrinsics[1])),
+        world=world,
+    )
 
 
-def show_tracks(
-    run: Run,
-    clip: Clip,
+def tracks_frame(
+    clip: ClipInfo,
     frame: int,
     *,
     points_world: np.ndarray,
@@ -77,24 +70,38 @@ def show_tracks(
     world_from_camera: np.ndarray,
     plate_intrinsics: np.ndarray,
     world: int = 0,
-) -> None:
-    """Show a frame's camera and the (N, 3) points that its solve knows of, with (N, 3) uint8 colours."""
+) -> LiveFrame | None:
+    """A frame's camera and the (N, 3) points that its solve knows of, with (N, 3) uint8 colours; None without one."""
+    if not (np.isfinite(world_from_camera).all() and np.isfinite(plate_intrinsics).all()):
+        return None
+    known = np.flatnonzero(np.isfinite(points_world).all(axis=1))[: points_of(len(clip.frame_indices))]
+    return LiveFrame(
+        frame=frame,
+        clip_frame=int(clip.clip_frames[frame]),
+        plate_size=clip.plate_size,
+        world_from_camera=np.asarray(world_from_camera, np.float64),
+        plate_intrinsics=np.asarray(plate_intrinsics, np.float64),
+        points=points_world[known].astype(np.float32),
+        colours=np.ascontiguousarray(colours[known], np.uint8),
+        dynamic=np.zeros(len(known), bool),
+        spacing=float(TRACK_PX / np.sqrt(plate_intrinsics[0] * plate_intrinsics[1])),
+        world=world,
+    )
 
-    def make() -> LiveFrame | None:
-        if not (np.isfinite(world_from_camera).all() and np.isfinite(plate_intrinsics).all()):
-            return None
-        known = np.flatnonzero(np.isfinite(points_world).all(axis=1))[: points_of(clip.frame_count)]
-        return LiveFrame(
-            frame=frame,
-            clip_frame=int(clip.info.clip_frames[frame]),
-            plate_size=clip.info.plate_size,
-            world_from_camera=np.asarray(world_from_camera, np.float64),
-            plate_intrinsics=np.asarray(plate_intrinsics, np.float64),
-            points=points_world[known].astype(np.float32),
-            colours=np.ascontiguousarray(colours[known], np.uint8),
-            dynamic=np.zeros(len(known), bool),
-            spacing=float(TRACK_PX / np.sqrt(plate_intrinsics[0] * plate_intrinsics[1])),
-            world=world,
+
+def show_capture(run: Run, capture: Capture) -> None:
+    """Show every frame of a capture that is not finished yet."""
+
+    def frame_of(t: int) -> LiveFrame | None:
+        return depth_frame(
+            capture.clip,
+            t,
+            rgb=capture.rgb[t],
+            grid=capture.plate_map,
+            depth=capture.depth[t],
+            world_from_camera=capture.world_from_camera[t],
+            intrinsics=capture.intrinsics[t],
+            dynamic=capture.dynamic[t],
         )
 
-    run.show(make)
+    run.show(lambda: map(frame_of, range(capture.frame_count)))

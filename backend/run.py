@@ -69,17 +69,17 @@ class Run:
         if self.is_cancelled():
             raise Cancelled("Cancelled")
 
-    def show(self, frame: Callable[[], LiveFrame | None]) -> None:
-        """Let whoever watches see what is known of a frame now; `frame` makes it, and is not called for nobody.
+    def show(self, frames: Callable[[], Iterable[LiveFrame | None]]) -> None:
+        """Let whoever watches see what is known of some frames now; `frames` makes them, and not for nobody.
 
-        It is a favour: it may be dropped, and what fails here is logged and does not touch the job.
+        It is a favour: a frame may be dropped, and what fails here is logged and does not touch the job.
         """
         if self.show_frame is None:
             return
         try:
-            live = frame()
-            if live is not None:
-                self.show_frame(live)
+            for live in frames():
+                if live is not None:
+                    self.show_frame(live)
         except Exception:
             log.exception("a live frame could not be shown")
             self.show_frame = None

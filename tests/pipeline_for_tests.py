@@ -16,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.clip import Clip
-from backend.live import show_depth
+from backend.live import depth_frame
 from backend.run import Run
-from backend.wire import ClipInfo, JobSettings, PlateMap, UserError, write_capture
+from backend.wire import ClipInfo, JobSettings, LiveFrame, PlateMap, UserError, write_capture
 
 from .worlds import World, as_capture, room
 
@@ -60,6 +59,21 @@ def shown_world(frames: int) -> tuple[World, ClipInfo]:
     )
 
 
+def live_frame(synthetic: World, info: ClipInfo, frame: int, world: int = 0) -> LiveFrame:
+    """What an engine would show of a frame of a world."""
+    return depth_frame(
+        info,
+        frame,
+        rgb=synthetic.rgb[frame],
+        grid=PlateMap(1.0, 1.0),
+        depth=synthetic.depth[frame],
+        world_from_camera=synthetic.world_from_camera[frame],
+        intrinsics=synthetic.intrinsics[frame],
+        dynamic=synthetic.dynamic[frame],
+        world=world,
+    )
+
+
 def _ballast(capture, folder: Path) -> None:
     """A file of more than two chunks, so that fetching has something to do."""
     np.save(folder / "ballast.npy", np.random.default_rng(0).integers(0, 255, 2_500_000, dtype=np.uint8))
@@ -93,20 +107,8 @@ class _Deeds:
     def show(run: Run, out: Path, frames: str, seconds: str, world: str = "0") -> None:
         """Shows the frames of `shown_world` one by one with some time between, then works until it is cancelled."""
         synthetic, info = shown_world(int(frames))
-        clip = Clip(info, synthetic.rgb, PlateMap(1.0, 1.0))
         for frame in run.steps(int(frames)):
-            show_depth(
-                run,
-                clip,
-                frame,
-                rgb=synthetic.rgb[frame],
-                grid=clip.store_map,
-                depth=synthetic.depth[frame],
-                world_from_camera=synthetic.world_from_camera[frame],
-                intrinsics=synthetic.intrinsics[frame],
-                dynamic=synthetic.dynamic[frame],
-                world=int(world),
-            )
+            run.show(lambda frame=frame: [live_frame(synthetic, info, frame, int(world))])
             time.sleep(float(seconds))
 
     @staticmethod
@@ -114,6 +116,11 @@ class _Deeds:
         """The same, and then works for a minute."""
         _Deeds.show(run, out, frames, seconds)
         _Deeds.slow(run, out)
+
+    @staticmethod
+    def remember(run: Run, out: Path) -> None:
+        """Does something costly, unless an earlier job did."""
+        run.remember("Looking", {"at": "the clip"}, lambda: log.warning("looking for the first time"))
 
     @staticmethod
     def refuse(run: Run, out: Path) -> None:

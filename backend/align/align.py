@@ -74,12 +74,14 @@ def align(
     pixels: int = PIXELS,
     device: torch.device | str = "cpu",
     progress: Callable[[float], None] = lambda fraction: None,
+    look: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None] | None = None,
 ) -> Aligned:
     """Align pairs. Raises UserError when too few frames can be placed.
 
     With `clean`, points that hang in front of what other frames see lose their confidence.
 
     Cameras first from the point maps alone; these tell what moves, and the flow of the rest then makes them precise.
+    `look` gets camera_from_world (T, 4, 4), focal_px (T,) and depth (T, H, W) as soon as there are some.
     """
 
     def part(begin: float, end: float) -> Callable[[float], None]:
@@ -115,6 +117,8 @@ def align(
             if movers.find:
                 depth, _ = fused(solved, moving, False, part(begin, begin + 0.05))
                 cameras = cameras_of(solved.state, knowns)
+                if look is not None:
+                    look(cameras.camera_from_world.cpu(), cameras.focal_px.cpu(), depth.cpu())
                 scores = motion_scores(flows, depth.to(device), cameras, progress=part(begin + 0.05, begin + 0.12))
                 moving = scores > movers.threshold
                 if movers.known is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
@@ -32,13 +34,18 @@ SMALLEST_PATCH = 1e-3
 
 
 def dense_depth(
-    flows: Flows, world_from_camera: np.ndarray, intrinsics: np.ndarray, run: Run
+    flows: Flows,
+    world_from_camera: np.ndarray,
+    intrinsics: np.ndarray,
+    run: Run,
+    measured: Callable[[int, np.ndarray], None] = lambda t, depth: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(T, H, W) float32 z-depth and confidence: 0 where nothing was measured, else from CONFIDENCE_MEASURED to 1.
 
     Each pixel's inverse depth is the robust least-squares solution over all neighbours; its confidence falls with
     the disagreement of forward and backward flow, with the residual, and with the depth's uncertainty for want of
-    parallax. What no neighbour's own depth confirms is dropped.
+    parallax. What no neighbour's own depth confirms is dropped. `measured` is told of each frame's depth, from any
+    thread, before that.
     """
     width, height = flows.size
     depth = np.zeros((flows.frame_count, height, width), np.float32)
@@ -46,6 +53,7 @@ def dense_depth(
 
     def measure(t: int) -> None:
         depth[t], confidence[t] = triangulate(t, flows, world_from_camera, intrinsics)
+        measured(t, depth[t])
 
     def believe(t: int) -> np.ndarray:
         return confirm(t, depth, flows, world_from_camera, intrinsics)

@@ -10,6 +10,7 @@ The world is the first registered camera's frame, scaled so that the tracked poi
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -18,17 +19,22 @@ from ..classical.camera import Shot, Solved, known_lens, normalised, solve_again
 from ..classical.cards import stand_cards
 from ..classical.dense import dense_depth
 from ..classical.fill import fill
-from ..classical.flow import neighbour_flows
+from ..classical.flow import Flows, neighbour_flows
 from ..classical.motion_mask import motion_masks
 from ..classical.nodal import RADIUS
 from ..classical.plates import plate_masks
 from ..classical.report import Geometry, to_capture
+from ..classical.sfm import Solution
+from ..classical.showing import camera_frames
 from ..classical.tracks import Observations, track_points
 from ..clip import Clip
 from ..geometry.camera import rays
+from ..live import depth_frame
 from ..run import Run
 from ..wire import CONFIDENCE_FILLED, Capture, ClassicalSettings, JobSettings, PlateMap
 
+#: What a solved camera is made of.
+SOLVED = (Solved, Solution, Observations)
 #: Tracks sighted inside a mask more often than this are a mover's, and dropped whole.
 MOVER_SHARE = 0.25
 
@@ -57,31 +63,52 @@ class ClassicalEngine:
         known_masks = clip.processed_masks(settings.clip.long_side)
         cv2.setRNGSeed(run.seed)
 
+        # A later job of the same clip goes on from where something that it reads is different, such as the masks.
         with run.stage("Tracking points"):
-            tracks = track_points(clip.frames, options.max_features, run)
+            made_from = {"frames": clip.frames, "features": options.max_features}
+            tracks = run.remember(
+                "Tracks", made_from, lambda: track_points(clip.frames, options.max_features, run), (Observations,)
+            )
             tracks = replace(tracks, xy=clip.store_map.to_plate(tracks.xy))
         with run.stage("Solving the camera"):
-            solved = solve_first(shot, tracks, run)
+            made_from = {"tracks": tracks, "shot": shot, "seed": run.seed}
+            solved = run.remember("First camera", made_from, lambda: solve_first(shot, tracks, run), SOLVED)
+            run.show(partial(camera_frames, clip, solved, rgb, grid))
         with run.stage("Optical flow"):
-            flows = neighbour_flows(rgb, run)
+            flows = run.remember("Flow", {"frames": rgb}, lambda: neighbour_flows(rgb, run), (Flows,))
 
         def masks_for(camera: Solved, steady: bool) -> np.ndarray:
             masks = np.zeros(rgb.shape[:3], bool) if known_masks is None else known_masks
             if not options.find_movers:
                 return masks
             poses, intrinsics = camera.solution.world_from_camera, grid.intrinsics_to_grid(camera.solution.intrinsics)
-            return masks | motion_masks(rgb, flows, poses, intrinsics, options.mover_threshold, run, steady)
+            of_camera = poses, intrinsics, options.mover_threshold
+            made_from = {"frames": run.content(rgb), "camera": of_camera, "steady": steady}
+            return masks | run.remember(
+                "Motion masks", made_from, lambda: motion_masks(rgb, flows, *of_camera, run, steady)
+            )
 
         with run.stage("Finding movers"):
             masks = masks_for(solved, steady=False)
         with run.stage("Solving without movers"):
-            solved = normalised(solve_again(solved, shot, without_movers(tracks, masks, grid), run))
+            first, static = solved, without_movers(tracks, masks, grid)
+            made_from = {"first": first, "static": static, "shot": shot, "seed": run.seed}
+            solved = run.remember("Camera", made_from, lambda: solve_again(first, shot, static, run), SOLVED)
+            solved = normalised(solved)
             masks = masks_for(solved, steady=True)
 
         poses, intrinsics = solved.solution.world_from_camera, grid.intrinsics_to_grid(solved.solution.intrinsics)
+
+        def show(t: int, depth: np.ndarray) -> None:
+            seen = {"rgb": rgb[t], "grid": grid, "depth": depth, "dynamic": masks[t]}
+            run.show(lambda: [depth_frame(clip.info, t, **seen, world_from_camera=poses[t], intrinsics=intrinsics)])
+
         with run.stage("Measuring depth"):
             if solved.kind == "moving":
-                depth, confidence = dense_depth(flows, poses, intrinsics, run)
+                made_from = {"frames": run.content(rgb), "camera": (poses, intrinsics)}
+                depth, confidence = run.remember(
+                    "Depth", made_from, lambda: dense_depth(flows, poses, intrinsics, run, show)
+                )
                 depth[masks] = confidence[masks] = 0
             else:
                 depth, confidence = dome(rgb.shape[:3], intrinsics, options.fill_holes)
@@ -92,6 +119,8 @@ class ClassicalEngine:
                     depth, confidence = background, marks
                 if options.movers_as_cards:
                     depth, confidence = stand_cards(depth, confidence, masks, background, run)
+            for t in range(len(depth)):
+                show(t, depth[t])
             full_masks = plate_masks(masks, clip.frames, shot.size, run)
         return to_capture(clip, settings, solved, Geometry(grid, rgb, depth, confidence, masks, full_masks), run)
 

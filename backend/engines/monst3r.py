@@ -9,7 +9,9 @@ The world is the first placed camera's frame, scaled to a median depth of 5 unit
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -20,6 +22,7 @@ from ..align.predictions import PairFlows, PairPredictions, Pairs
 from ..align.windows import Joiner, Window, windows_of
 from ..clip import Clip
 from ..device import choose_device
+from ..live import show_capture
 from ..monst3r.between import Solved, fill_between
 from ..monst3r.cost import graph_pairs, weights_needed
 from ..monst3r.knowns import Given, given_cameras, known_part, looks_locked
@@ -28,6 +31,7 @@ from ..monst3r.movers import plate_movers
 from ..monst3r.pictures import Pictures, key_frames, pictures_of
 from ..monst3r.preview import preview, preview_pairs
 from ..monst3r.report import to_capture
+from ..monst3r.showing import early_frames
 from ..nets.memory import free_bytes, release
 from ..nets.weights import check_installed, find_installed
 from ..refine import PLAN as REFINEMENT_PLAN
@@ -88,7 +92,11 @@ class MonST3REngine:
                 flow_stamps += (find_installed(options.refine_masks).stamp(),)
         windows = windows_of(pairs, len(keys), options.window_frames)
         movers = None if clip.known_masks is None else pictures.to_grid(clip.known_masks)
-        joined, locked = self._solve(windows, keys, network, flow, given, movers, pictures, options, device, run)
+
+        def look(frames: np.ndarray, *known: torch.Tensor) -> None:
+            run.show(partial(early_frames, clip.info, pictures, given, frames, *known))
+
+        joined, locked = self._solve(windows, keys, network, flow, given, movers, pictures, options, device, run, look)
         del network  # its memory is needed no more
         release(device)
 
@@ -108,6 +116,7 @@ class MonST3REngine:
         with run.stage("Masking movers"):
             masks, plates = plate_movers(solved.scores, movers, clip, pictures, options, flow is not None, run)
         capture = to_capture(clip, settings, pictures, solved, masks, plates, given, stamps + flow_stamps, locked, run)
+        show_capture(run, capture)
         if options.refine_camera and given.world_from_camera is None:
             capture = refine_camera(capture, clip, run, focal_free=given.focal_px is None)
         return replace(capture, timings=tuple(run.timings))
@@ -124,8 +133,12 @@ class MonST3REngine:
         options: MonST3RSettings,
         device: torch.device,
         run: Run,
+        look: Callable[..., None],
     ) -> tuple[Joiner, bool]:
-        """The key frames solved window by window, and whether the camera was taken to stand still."""
+        """The key frames solved window by window, and whether the camera was taken to stand still.
+
+        `look` is shown the first window's frames and what `align` knows of them early.
+        """
         knowns = given.knowns(keys, options)
         joiner = Joiner(len(keys), pictures.size, knowns, run.work_dir)
         part = 1 / len(windows)
@@ -158,6 +171,7 @@ class MonST3REngine:
                     clean=options.clean_points,
                     device=device,
                     progress=run.progress,
+                    look=partial(look, keys[frames]) if window.begin == 0 else None,
                 )
                 joiner.add(window, aligned)
         return joiner, knowns.locked

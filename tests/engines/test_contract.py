@@ -14,6 +14,7 @@ import pytest
 from backend.clip import Clip
 from backend.engines import REGISTRY, Engine, load_engine
 from backend.engines.monst3r import MonST3REngine
+from backend.geometry.camera import unproject
 from backend.geometry.trajectory import absolute_trajectory_error
 from backend.known_cameras import KnownCameras
 from backend.run import Run
@@ -25,6 +26,7 @@ from backend.wire import (
     ClipSettings,
     JobSettings,
     LensSettings,
+    LiveFrame,
     PlateMap,
     UserError,
     read_capture,
@@ -142,6 +144,10 @@ CASES = {
 each_engine = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
+#: Live frames that an engine showed while it made `made`, in order.
+SHOWN: dict[str, list[LiveFrame]] = {}
+
+
 @pytest.fixture(scope="module")
 def moving() -> Scene:
     return scene()
@@ -149,9 +155,14 @@ def moving() -> Scene:
 
 @pytest.fixture(scope="module", params=["classical", pytest.param("monst3r", marks=pytest.mark.slow)])
 def made(request, moving, tmp_path_factory):
-    """(case, its capture of the scene, the stages it reported)"""
+    """(case, its capture of the scene, the stages it reported); what it showed meanwhile is in SHOWN."""
     stages = []
-    run = Run(work_dir=tmp_path_factory.mktemp("work"), report=lambda p: stages.append(p.stage))
+    SHOWN[request.param] = []
+    run = Run(
+        work_dir=tmp_path_factory.mktemp("work"),
+        report=lambda p: stages.append(p.stage),
+        show_frame=SHOWN[request.param].append,
+    )
     case = CASES[request.param]
     return case, case.reconstruct(moving, run), stages
 
@@ -194,6 +205,26 @@ def test_nothing_is_claimed_without_a_depth(made):
     assert (confidence[depth == 0] == 0).all()
     assert (confidence[depth > 0] > 0).all()
     assert ((confidence >= 0) & (confidence <= 1)).all() or "1" in capture.confidence_meaning
+
+
+def test_what_it_shows_while_it_works_is_in_the_captures_world(made):
+    """Each frame is shown early and again at the end, with a camera and points near those of the capture."""
+    case, capture, _ = made
+    shown = SHOWN[case.settings.engine]
+    versions = [sum(live.frame == t for live in shown) for t in range(FRAMES)]
+    assert min(versions) >= 2
+    newest = {live.frame: live for live in shown}
+    for t, live in newest.items():
+        assert live.clip_frame == t
+        assert live.plate_size == (WIDTH, HEIGHT)
+        assert np.allclose(live.world_from_camera, capture.world_from_camera[t], atol=0.02)
+        assert np.allclose(live.plate_intrinsics, capture.plate_intrinsics[t], rtol=0.01)
+        points = unproject(capture.depth[t], capture.intrinsics[t], capture.world_from_camera[t])
+        known = points[capture.depth[t] > 0]
+        assert len(live.points)
+        some = live.points[:: max(1, len(live.points) // 50)]
+        nearest = np.linalg.norm(known[None] - some[:, None], axis=-1).min(axis=1)
+        assert np.median(nearest) < 0.02
 
 
 def test_every_frame_and_the_shot_are_reported(made):

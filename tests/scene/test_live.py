@@ -9,38 +9,15 @@ import numpy as np
 import pytest
 from mathutils import Matrix
 
-from backend.clip import Clip
-from backend.live import show_depth
-from backend.run import Run
-from backend.wire import PlateMap
 from blender_addon.scene.live import begin_live, find_live, live_views
-from blender_addon.wire.live import LiveFrame
-from tests.pipeline_for_tests import shown_world
+from tests.pipeline_for_tests import live_frame, shown_world
 from tests.scene.captures import camera_of, imported, player_of, seen_at, shown, small
 
 FRAMES = 5
 WORLD, INFO = shown_world(FRAMES)
 
 
-def live_frame(frame: int) -> LiveFrame:
-    """What an engine shows of a frame of the world."""
-    got: list[LiveFrame] = []
-    clip = Clip(INFO, WORLD.rgb, PlateMap(1.0, 1.0))
-    show_depth(
-        Run(show_frame=got.append),
-        clip,
-        frame,
-        rgb=WORLD.rgb[frame],
-        grid=clip.store_map,
-        depth=WORLD.depth[frame],
-        world_from_camera=WORLD.world_from_camera[frame],
-        intrinsics=WORLD.intrinsics[frame],
-        dynamic=WORLD.dynamic[frame],
-    )
-    return got[0]
-
-
-ALL = [live_frame(frame) for frame in range(FRAMES)]
+ALL = [live_frame(WORLD, INFO, frame) for frame in range(FRAMES)]
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def modifier_values(ob: bpy.types.Object) -> dict[str, Any]:
         f"{family(modifier)}/{name}": nodes.get_input(modifier, name)
         for modifier in ob.modifiers
         if modifier.type == "NODES" and modifier.node_group is not None
-        for name in input_names(modifier)
+        for name in nodes.input_names(modifier)
     }
 
 
@@ -72,13 +72,6 @@ def family(modifier: bpy.types.Modifier) -> str:
     """The name that versions of one node group share; empty for a modifier without one."""
     group = getattr(modifier, "node_group", None)
     return group.name.split(".")[0] if group else ""
-
-
-def input_names(modifier: bpy.types.Modifier) -> list[str]:
-    """The inputs of a Geometry Nodes modifier that hold a value."""
-    items = modifier.node_group.interface.items_tree
-    inputs = [i for i in items if i.item_type == "SOCKET" and i.in_out == "INPUT"]
-    return [i.name for i in inputs if i.socket_type != "NodeSocketGeometry"]
 
 
 def write_options(root: bpy.types.Object, options: ImportOptions) -> None:

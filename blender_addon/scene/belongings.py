@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import bpy
 
-from .baseline import input_names
 from .changes import Changes
 from .imported import ROLE, ROOT_POINTER, mark
-from .nodes import get_input
+from .nodes import get_input, input_names
 
 #: Roles of what is not an object.
 COLLECTION, FRAMES, PICTURE, ELEMENTS = "collection", "frames", "picture", "elements"
@@ -70,7 +69,7 @@ def free(ob: bpy.types.Object, changes: Changes) -> None:
 
 def remove_unused(datablocks: list[bpy.types.ID]) -> None:
     """Remove those that nothing uses any more, and then those that only they used. Dead ones may be among them."""
-    left = [d for d in dict.fromkeys(datablocks) if _lives(d)]
+    left = [d for d in dict.fromkeys(datablocks) if d is not None and _lives(d)]
     while unused := [d for d in left if not d.users - d.use_fake_user]:
         left = [d for d in left if d not in unused]
         bpy.data.batch_remove(unused)
@@ -102,9 +101,13 @@ def _ours(value: object) -> bool:
     return isinstance(value, bpy.types.Material) and ROLE in value
 
 
-def _with_nested(group: bpy.types.NodeTree) -> Iterator[bpy.types.NodeTree]:
+def _with_nested(group: bpy.types.NodeTree) -> Iterator[bpy.types.ID]:
+    """A group of ours, the groups and the objects in it."""
     yield group
     for node in group.nodes:
+        for socket in node.inputs:
+            if socket.type == "OBJECT" and socket.default_value is not None:
+                yield from (socket.default_value, socket.default_value.data)
         nested = getattr(node, "node_tree", None)
         if nested is not None and "kinora_version" in nested:
             yield from _with_nested(nested)

@@ -32,6 +32,7 @@ from .markers import show_markers
 from .materials import point_material
 from .options import ImportOptions
 from .orient import as_shot, find_orientation
+from .paths import make_relative, wants_relative
 from .points import CloudFactory, carrier_cloud, frame_clouds, mean_eye, static_cloud
 from .report import ImportReport, capture_notes
 from .solve_quality import SolveQuality, solve_quality
@@ -68,39 +69,47 @@ def import_capture(
     scene: bpy.types.Scene,
     options: ImportOptions = ImportOptions(),  # noqa: B008, it is frozen
     run_progress: Progress = lambda stage, fraction: None,
+    onto: int | None = None,
 ) -> bpy.types.Collection:
     """Build a capture in `scene` and return its collection; `ImportReport.read` tells what was found.
 
-    With `existing="update"` an earlier import of the same clip in the scene takes the new contents (`update.py`).
+    With `existing="update"` an earlier import of the same clip in the scene takes the new contents (`update.py`);
+    `onto` is the session_uid of its root, where another than the clip's only one is meant.
     `run_progress(stage, fraction)` is called as it goes on and may raise to cancel. On any exception everything
     that was made is removed again and nothing else has changed. Raises UserError when the folder is not a whole
     capture, has no camera, or could update several imports.
     """
-    return finish(import_steps(folder, scene, options), run_progress)
+    return finish(import_steps(folder, scene, options, onto), run_progress)
 
 
-def import_steps(folder: Path | str, scene: bpy.types.Scene, options: ImportOptions) -> Steps[bpy.types.Collection]:
+def import_steps(
+    folder: Path | str, scene: bpy.types.Scene, options: ImportOptions, onto: int | None = None
+) -> Steps[bpy.types.Collection]:
     """`import_capture` in steps of a few milliseconds; the last one links everything, nothing is seen before it.
 
     Datablocks are held between steps, which no undo and no other file survives: close the steps before those.
     """
-    return all_or_nothing(_import(folder, scene, options))
+    return all_or_nothing(_import(folder, scene, options, onto))
 
 
-def _import(folder: Path | str, scene: bpy.types.Scene, options: ImportOptions) -> Steps[bpy.types.Collection]:
+def _import(
+    folder: Path | str, scene: bpy.types.Scene, options: ImportOptions, onto: int | None
+) -> Steps[bpy.types.Collection]:
     yield Step("Reading", 0.0)
     capture = read_capture(folder)
     if not capture.has_camera.any():
         raise UserError(f"The capture {capture.folder.name} has no camera in any frame", "reconstruct it again")
-    updates = options.existing == "update"
+    updates = options.existing == "update" or onto is not None
     if updates:
-        find_earlier(scene, capture)  # an error is told before the work
+        find_earlier(scene, capture, onto)  # an error is told before the work
     built = yield from _build(capture, scene, options)
     make_updatable(built, scene_setup(capture, built.lens, built.timing), options)
     notes = built.report.notes
     yield Step("Linking", 0.99)
-    earlier = find_earlier(scene, capture) if updates else None  # the artist may have worked on the scene since
+    earlier = find_earlier(scene, capture, onto) if updates else None  # the artist may have worked on the scene since
     collection = update(earlier, built, scene, options) if earlier else _link(built, scene, options)
+    if wants_relative():
+        make_relative(earlier.root if earlier else built.root)
     for note in notes:
         log.warning("%s: %s", collection.name, note)
     return collection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import bpy
@@ -10,6 +11,7 @@ import numpy as np
 
 from .changes import Changes
 from .keys import key, keyed, unkey
+from .paths import kept
 
 _CLIP_LENS = (
     "sensor_width",
@@ -29,7 +31,7 @@ _KEY_ENUMS = ("interpolation", "easing", "handle_left_type", "handle_right_type"
 def show_files_of(new: bpy.types.ID, old: bpy.types.ID, changes: Changes) -> None:
     """Let an image or movie clip show the files that another one shows; a clip takes its time and lens too."""
     changes.item(old, "kinora_folder", new["kinora_folder"])
-    changes.set(old, "filepath", new.filepath)
+    changes.set(old, "filepath", kept(Path(bpy.path.abspath(new.filepath)), old.filepath))
     if isinstance(old, bpy.types.MovieClip):
         for name in ("frame_start", "frame_offset"):
             changes.set(old, name, getattr(new, name))

@@ -7,6 +7,7 @@ again whatever the artist renames, moves to another collection or parents elsewh
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class Imported:
     @property
     def folder(self) -> Path:
         """Where the capture was read from, or was last found."""
-        return Path(bpy.path.abspath(self.root["kinora_folder"]))
+        return Path(os.path.abspath(bpy.path.abspath(self.root["kinora_folder"])))  # without the .. that Path keeps
 
     @property
     def collection(self) -> bpy.types.Collection | None:

@@ -17,7 +17,6 @@ from . import nodes
 from .baseline import (
     camera_values,
     family,
-    input_names,
     merged,
     modifier_values,
     remember,
@@ -77,9 +76,17 @@ def make_updatable(built: Built, scene_setup: dict[str, Any], options: ImportOpt
     mark(built.elements, ELEMENTS, root)
 
 
-def find_earlier(scene: bpy.types.Scene, capture: Capture) -> Imported | None:
-    """The import of the same clip in a scene, whatever engine made it. Raises UserError when several could be meant."""
-    same = [one for one in imported_in(scene) if one.root.get(CLIP) == capture.clip.source]
+def find_earlier(scene: bpy.types.Scene, capture: Capture, onto: int | None = None) -> Imported | None:
+    """The import of the same clip in a scene, whatever engine made it; or that whose root has the session_uid `onto`.
+
+    Raises UserError when several could be meant, or it cannot be changed.
+    """
+    if onto is not None:
+        same = [one for one in imported_in(scene) if one.root.session_uid == onto]
+        if not same:
+            raise UserError("The import that was to be updated is gone", "import the capture as a new one")
+    else:
+        same = [one for one in imported_in(scene) if one.root.get(CLIP) == capture.clip.source]
     for narrower in (
         [one for one in same if one.folder == capture.folder],
         [one for one in same if one.root.get("kinora_engine") == capture.engine.name],
@@ -89,7 +96,7 @@ def find_earlier(scene: bpy.types.Scene, capture: Capture) -> Imported | None:
     if len(same) > 1:
         raise UserError(
             f"This clip was imported {len(same)} times into {scene.name}",
-            "remove the imports that are not needed, or import it as a new one",
+            "select the one that is meant and use Update, or import it as a new one",
         )
     if not same:
         return None
@@ -237,11 +244,11 @@ class _Swap:
         baseline = remembered(old)
         for theirs in (m for m in new.modifiers if m.type == "NODES"):
             for mine in (m for m in old.modifiers if family(m) == family(theirs)):
-                values = {name: nodes.get_input(mine, name) for name in input_names(mine)}
+                values = {name: nodes.get_input(mine, name) for name in nodes.input_names(mine)}
                 if mine.node_group != theirs.node_group:  # of another version of Kinora
                     self.replaced.append(mine.node_group)
                     self.changes.set(mine, "node_group", theirs.node_group)
-                for name in input_names(theirs):
+                for name in nodes.input_names(theirs):
                     value = nodes.get_input(theirs, name)
                     if name in values:
                         value = self._merged(baseline, f"{family(theirs)}/{name}", values[name], value)
@@ -331,7 +338,7 @@ class _Swap:
 
 def _inputs(ob: bpy.types.Object) -> list[tuple[bpy.types.Modifier, str]]:
     """Every input of an object's Geometry Nodes."""
-    return [(modifier, name) for modifier in ob.modifiers if family(modifier) for name in input_names(modifier)]
+    return [(modifier, name) for modifier in ob.modifiers if family(modifier) for name in nodes.input_names(modifier)]
 
 
 def _copy_facts(old: bpy.types.ID, new: bpy.types.ID, changes: Changes, keep: tuple[str, ...] = ()) -> None:

@@ -10,6 +10,7 @@ from . import (
     exporting,
     facts,
     footage,
+    imports,
     live,
     operators,
     panels,
@@ -20,6 +21,7 @@ from . import (
     queue,
     session,
     setup,
+    storage,
     world,
 )
 
@@ -38,9 +40,11 @@ MODULES = (
     panels,
     live,
     acting,
+    imports,
     cameras,
     camera_panel,
     players,
+    storage,
     world,
     exporting,
 )

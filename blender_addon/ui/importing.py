@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import bpy
 
 from ..scene.build import import_capture
 from ..scene.options import ImportOptions
+from ..scene.steps import Progress
 
 
 def import_with_cursor(folder: Path, scene: bpy.types.Scene, options: ImportOptions) -> bpy.types.Collection:
     """`import_capture`, with its progress at the mouse cursor. Raises UserError when the capture cannot be read."""
-    manager = bpy.context.window_manager
-    manager.progress_begin(0, 100)
-    try:
-        collection = import_capture(
-            folder, scene, options, lambda stage, fraction: manager.progress_update(100 * fraction)
-        )
-    finally:
-        manager.progress_end()
+    with progress_at_cursor() as progress:
+        collection = import_capture(folder, scene, options, progress)
     if options.set_scene:
         look_through_camera(scene)
     return collection
+
+
+@contextmanager
+def progress_at_cursor() -> Iterator[Progress]:
+    """A `run_progress` that shows at the mouse cursor how far the work is."""
+    manager = bpy.context.window_manager
+    manager.progress_begin(0, 100)
+    try:
+        yield lambda stage, fraction: manager.progress_update(100 * fraction)
+    finally:
+        manager.progress_end()
 
 
 def look_through_camera(scene: bpy.types.Scene) -> None:

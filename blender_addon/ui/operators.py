@@ -2,7 +2,6 @@
 
 # Annotations must stay objects here: Blender reads the properties from them.
 import logging
-from pathlib import Path
 
 import bpy
 
@@ -10,9 +9,10 @@ from ..scene.options import ImportOptions
 from ..scene.report import ImportReport
 from ..wire.errors import UserError
 from . import session
+from .acting import ActionOperator
 from .importing import import_with_cursor
 from .preferences import backend_choice
-from .properties import properties_of, read_group
+from .properties import absolute, properties_of, read_group
 
 log = logging.getLogger(__name__)
 
@@ -39,17 +39,22 @@ class KINORA_OT_reconstruct(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class KINORA_OT_import_capture(bpy.types.Operator):
+class KINORA_OT_import_capture(ActionOperator, bpy.types.Operator):
     """Bring a finished capture into the scene: camera, points through time, masks and plate"""
 
     bl_idname = "kinora.import_capture"
     bl_label = "Import Kinora Capture"
-    bl_options = {"REGISTER", "UNDO"}
 
     directory: bpy.props.StringProperty(name="Folder", description="Folder of the capture", subtype="DIR_PATH")
     filter_glob: bpy.props.StringProperty(default="capture.json", options={"HIDDEN"})
 
+    @classmethod
+    def allowed(cls, context) -> str:
+        return "" if context.mode == "OBJECT" else "Leave Edit Mode first"
+
     def invoke(self, context, event):
+        if not self.properties.is_property_set("existing"):
+            self.existing = "update"
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
@@ -60,19 +65,16 @@ class KINORA_OT_import_capture(bpy.types.Operator):
         for name in properties_of(ImportOptions):
             layout.prop(self, name)
 
-    def execute(self, context):
-        folder = Path(bpy.path.abspath(self.directory))
-        try:
-            collection = import_with_cursor(folder, context.scene, read_group(ImportOptions, self))
-        except UserError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+    def act(self, context) -> str:
+        if not self.directory:
+            raise UserError("No folder was chosen", "choose the folder of a capture")
+        folder = absolute(self.directory)
+        collection = import_with_cursor(folder, context.scene, read_group(ImportOptions, self))
         context.scene.kinora.capture_path = str(folder)
         done = ImportReport.read(collection)
         for note in done.notes:
             self.report({"WARNING"}, note)
-        self.report({"INFO"}, f"Imported {collection.name}: {done.points:,} points")
-        return {"FINISHED"}
+        return f"Imported {collection.name}: {done.points:,} points"
 
 
 KINORA_OT_import_capture.__annotations__.update(properties_of(ImportOptions))

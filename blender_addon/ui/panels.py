@@ -102,7 +102,7 @@ def draw_job(layout, context, job: Reconstruction) -> None:
 
 def imported(folder: Path) -> ImportReport | None:
     """What the newest import of a capture found; None while it has not been imported."""
-    found = [c for c in bpy.data.collections if c.get("kinora_folder") == str(folder)]
+    found = [c for c in bpy.data.collections if bpy.path.abspath(c.get("kinora_folder", "")) == str(folder)]
     return ImportReport.read(found[-1]) if found else None
 
 

@@ -4,6 +4,7 @@
 import dataclasses
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import bpy
 import numpy as np
@@ -21,13 +22,13 @@ UNITS = {
 }
 
 
-def property_of(field: dataclasses.Field):
-    """The Blender property of a settings field: its label, help, default, limits, unit and choices."""
+def property_of(field: dataclasses.Field, default: Any = None):
+    """The Blender property of a settings field: its label, help, default (or another one), limits, unit and choices."""
     meta = field.metadata
     about = {
         "name": meta.get("label", field.name.replace("_", " ").title()),
         "description": meta.get("help", ""),
-        "default": field.default,
+        "default": field.default if default is None else default,
     }
     kind = type(field.default)
     if meta.get("choices"):
@@ -51,9 +52,10 @@ def properties_of(settings: type[Settings]) -> dict:
     return {f.name: property_of(f) for f in dataclasses.fields(settings)}
 
 
-def group_of(settings: type[Settings]) -> type[bpy.types.PropertyGroup]:
-    """A PropertyGroup class with one property for each field of `settings`."""
-    about = {"__annotations__": properties_of(settings), "__doc__": settings.__doc__, "__module__": __name__}
+def group_of(settings: type[Settings], **defaults: Any) -> type[bpy.types.PropertyGroup]:
+    """A PropertyGroup class with one property for each field of `settings`; `defaults` are what a panel begins with."""
+    properties = {f.name: property_of(f, defaults.get(f.name)) for f in dataclasses.fields(settings)}
+    about = {"__annotations__": properties, "__doc__": settings.__doc__, "__module__": __name__}
     return type(f"KINORA_PG_{settings.__name__}", (bpy.types.PropertyGroup,), about)
 
 
@@ -94,7 +96,8 @@ def engine_items(self=None, context=None):
 
 
 RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"}  # a path may start with //
-CLIP_GROUP, LENS_GROUP, IMPORT_GROUP = group_of(ClipSettings), group_of(LensSettings), group_of(ImportOptions)
+CLIP_GROUP, LENS_GROUP = group_of(ClipSettings), group_of(LensSettings)
+IMPORT_GROUP = group_of(ImportOptions, existing="update")
 ENGINE_GROUPS = {name: group_of(info.settings) for name, info in ENGINES.items()}
 
 

@@ -1,0 +1,73 @@
+"""Removing an import takes everything of it and nothing of the artist's."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+import pytest
+
+from backend.export.images import add_images
+from blender_addon.scene import ImportOptions, import_capture
+from blender_addon.scene.belongings import remove_import
+from blender_addon.scene.imported import PLAYER, Imported, imported_in
+from blender_addon.scene.nodes import get_input
+from blender_addon.wire.capture import write_capture
+from tests.scene.captures import small
+from tests.scene.test_update import census
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write_capture(small(3), tmp_path / "capture", [add_images])
+
+
+def imported(path, scene, **options) -> Imported:
+    import_capture(path, scene, ImportOptions(set_scene=False, **options))
+    return imported_in(scene)[-1]
+
+
+@pytest.mark.parametrize("storage", ["frames", "split"])
+def test_nothing_of_an_import_stays(storage, path, scene):
+    before = census()
+    found = imported(path, scene, storage=storage)
+    assert census() != before
+    remove_import(found.root)
+    assert census() == before
+    assert not imported_in(scene)
+
+
+def test_another_import_of_the_same_capture_is_left_alone(path, scene):
+    imported(path, scene)
+    counted, names = census(), sorted(ob.name for ob in scene.objects)
+    second = imported(path, scene)
+    remove_import(second.root)
+    assert census() == counted
+    assert sorted(ob.name for ob in scene.objects) == names
+
+
+def test_what_the_artist_made_stays_where_it_is(path, scene):
+    found = imported(path, scene)
+    (player,) = found.objects(PLAYER)
+    found.root.location = (1, 2, 3)
+    material = get_input(player.modifiers[0], "Material")
+    mesh = bpy.data.meshes.new("Car")
+    mesh.materials.append(material)
+    car = bpy.data.objects.new("Car", mesh)
+    found.collection.objects.link(car)
+    car.parent = found.root
+    child = bpy.data.collections.new("Props")
+    found.collection.children.link(child)
+    bpy.context.view_layer.update()
+    place = np.array(car.matrix_world)
+    mask = bpy.data.images["room Mask"]
+    tree = bpy.data.node_groups.new("Mine", "CompositorNodeTree")
+    tree.nodes.new("CompositorNodeImage").image = mask
+    remove_import(found.root)
+    bpy.context.view_layer.update()
+    assert np.allclose(car.matrix_world, place)
+    assert car.parent is None
+    assert list(car.users_collection) == [scene.collection]
+    assert child.name in scene.collection.children
+    assert mesh.materials[0] == material
+    assert tree.nodes[0].image == mask
+    assert list(bpy.data.images) == [mask]

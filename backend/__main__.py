@@ -65,6 +65,12 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     job.add_argument("--intrinsics", type=Path, help="known fx fy cx cy in plate pixels, one row or one a frame")
     job.add_argument("--device", default="auto", help="what networks run on: cpu, cuda, cuda:1 (the best there is)")
     job.add_argument("--replace", action="store_true", help="replace an earlier capture in the folder")
+    job.add_argument(
+        "--no-cache",
+        action="store_false",
+        dest="cache",
+        help="compute everything anew, and keep nothing for later jobs",
+    )
     add_settings(job, chosen_engine(arguments))
 
     add["export"].add_argument("capture", type=Path, help="folder of a capture")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .classical.flow import next_flows
+from .classical.flow import Flows, next_flows
 from .clip import open_clip
 from .engines import load_engine
 from .export import CAPTURE_FILES
@@ -73,7 +73,8 @@ def with_movers(capture: Capture, run: Run) -> Capture:
     """The capture with its movers numbered and their velocities, whatever the engine; as it is where nothing moves."""
     if not capture.dynamic.any():
         return capture
-    flows = next_flows(capture.rgb, run)
+    made_from = {"frames": capture.rgb}
+    flows = run.remember("Flow to the next frame", made_from, lambda: next_flows(capture.rgb, run), (Flows,))
     capture = replace(capture, objects=number_movers(capture.dynamic, flows, run))
     return replace(capture, velocity=velocities(capture, flows, run))
 

@@ -52,6 +52,7 @@ def reconstruct(options: argparse.Namespace, worker_command: Sequence[str]) -> i
             "out": str(out),
             "scratch": scratch,
             "log": str(log_file),
+            "cache": str(paths.cache_folder(home)) if options.cache else None,
             "replace": options.replace,
         }
         worker = WorkerProcess(spec, log_file, command=worker_command)

@@ -66,7 +66,9 @@ class Broker:
             instance,
             os.getpid(),
         )
-        self._scheduler = Scheduler(self._store, paths.jobs_folder(home), worker_command, self._endpoint.wake)
+        self._scheduler = Scheduler(
+            self._store, paths.jobs_folder(home), worker_command, self._endpoint.wake, paths.cache_folder(home)
+        )
         self._requests = Requests(
             home,
             self._store,

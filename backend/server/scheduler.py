@@ -39,14 +39,23 @@ class _Active:
 
 
 class Scheduler:
-    """Runs queued jobs in the order they came. `changed` collects the ids of jobs whose state or progress moved."""
+    """Runs queued jobs in the order they came. `changed` collects the ids of jobs whose state or progress moved.
+
+    `cache` is where jobs keep results of stages for each other; None for nowhere.
+    """
 
     def __init__(
-        self, store: JobStore, jobs: Path, command: Sequence[str], notify: Callable[[], None] = lambda: None
+        self,
+        store: JobStore,
+        jobs: Path,
+        command: Sequence[str],
+        notify: Callable[[], None] = lambda: None,
+        cache: Path | None = None,
     ) -> None:
         self.changed: set[str] = set()
         self.accepting = True
         self._store, self._jobs, self._command, self._notify = store, jobs, command, notify
+        self._cache = cache
         self._active: _Active | None = None
         # What is not recorded yet. On a full disk it waits here, and the next job with it.
         self._unrecorded: deque[Callable[[], None]] = deque()
@@ -127,6 +136,7 @@ class Scheduler:
             "out": str(folder / CAPTURE),
             "scratch": str(folder / "scratch"),
             "log": str(folder / LOG_NAME),
+            "cache": str(self._cache) if self._cache else None,
             "live": str(folder / LIVE),
             "replace": True,
         }

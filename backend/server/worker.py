@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..run import Progress, Run
+from ..stage_memory import StageMemory
 from ..wire import Cancelled, JobSettings, UserError, bundle, messages
 from .live import LiveFolder
 
@@ -113,7 +114,8 @@ def _reconstruct(pipeline: str, spec: dict[str, Any], channel: Channel, cancelle
         channel.send("progress", **vars(progress))
 
     device = spec.get("device", "auto")
-    run = Run(report=report, is_cancelled=cancelled.is_set, work_dir=scratch, device=device)
+    memory = StageMemory(Path(spec["cache"])) if spec.get("cache") else None
+    run = Run(report=report, is_cancelled=cancelled.is_set, work_dir=scratch, device=device, memory=memory)
     if spec.get("live"):
         run.show_frame = LiveFolder(Path(spec["live"]), lambda n, frame: channel.send("live", n=n, frame=frame)).show
     source = footage_path(spec["clip"], scratch / "clip")

@@ -113,6 +113,20 @@ def test_reconstruct_makes_a_capture_and_sums_it_up(home, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_later_job_uses_what_an_earlier_one_kept_unless_told_not_to(home, tmp_path):
+    looked = []
+    for n, more in enumerate(([], [], ["--no-cache"])):
+        clip = clip_that(tmp_path, "remember")
+        process = start("reconstruct", clip, "--out", tmp_path / f"out{n}", *more)
+        errors = process.communicate()[1]
+        assert process.returncode == 0, errors
+        looked.append("looking for the first time" in errors)
+    assert looked == [True, False, True]
+    (kept,) = (home / "cache").iterdir()
+    assert kept.name.startswith("looking.")
+
+
+@pytest.mark.slow
 def test_a_failure_is_one_line_and_a_bug_shows_its_traceback_and_its_log(home, tmp_path):
     for deed, in_last_line, in_all in (
         ("refuse", "The camera never moves; choose another shot", ""),

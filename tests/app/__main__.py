@@ -30,7 +30,7 @@ WORK = ROOT / "build" / "app"
 #: What Blender itself prints in a run where all is well: versions, files read and saved, and the platform's complaints.
 BLENDERS_OWN = re.compile(
     r"""^\s*$|^Blender\ \d|^Blender\ quit|^Read\ blend:|^Info:\ (Saved|Read)|^Saved:|^Info:\ Preferences\ saved
-    |^\d\d:\d\d[.:]\d+\s+(blend|bke\.blendfile|undo|operator|reports)\s+\|\ (Read|Saved|Info)
+    |^\d\d:\d\d[.:]\d+\s+(blend|reports)\s+\|\ (Read|Saved|Writing|Preferences)
     |Could\ not\ get\ a\ list\ of\ mounted\ file-systems|^Writing:|XDG|libEGL|MESA|Vulkan|XIM|XInput|audio
     |^STATUS|^Package\ installed|^add-on|^Installing""",
     re.VERBOSE | re.IGNORECASE,
@@ -94,6 +94,8 @@ def main() -> int:
     print(f"zip: {archive.relative_to(ROOT)}, {archive.stat().st_size / 1e6:.1f} MB", flush=True)
     said = blender(command, "--command", "extension", "install-file", "-r", "user_default", "--enable", archive)
     consoles = {"install": said}
+    no_splash = "import bpy; bpy.context.preferences.view.show_splash = False; bpy.ops.wm.save_userpref()"
+    blender(command, "--background", "--python-expr", no_splash)
     for step in ("session", "reopen"):
         opened = [WORK / "shot" / "shot.blend"] if step == "reopen" else []
         consoles[step] = blender(

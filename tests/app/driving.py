@@ -11,6 +11,7 @@ import subprocess
 import time
 import traceback
 from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import bpy
@@ -104,6 +105,20 @@ def show_tab() -> None:
     sidebar = next(region for region in area.regions if region.type == "UI")
     sidebar.active_panel_category = "Kinora"
     area.tag_redraw()
+
+
+@contextmanager
+def at_top(panel: str):
+    """A panel of the add-on open at the top of its tab, as a copy with a name of its own."""
+    original = getattr(bpy.types, panel)
+    about = {"bl_idname": f"{panel}_top", "bl_parent_id": "", "bl_options": set(), "bl_order": -1}
+    copy = type(f"{panel}_top", (original,), about)
+    bpy.utils.register_class(copy)
+    view()[1].tag_redraw()
+    try:
+        yield
+    finally:
+        bpy.utils.unregister_class(copy)
 
 
 def session():

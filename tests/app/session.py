@@ -1,51 +1,184 @@
 """What an artist does in a first session with Kinora, step by step with a picture of each; run by `tests.app`."""
 
+import importlib
 import sys
+import time
 from pathlib import Path
 
 import bpy
+from mathutils import Vector
 
 sys.path.insert(0, str(Path(__file__).parent))
-from driving import MODULE, WORK, Driver, session, show_tab, view
+from driving import MODULE, WORK, Driver, at_top, in_view, session, show_tab, view
 
 
-def steps(driver: Driver):
-    """Install is done; start the backend, reconstruct, look, tune, place, cancel, save."""
-    bpy.context.preferences.view.show_splash = False
-    scene = bpy.context.scene
-    for ob in list(scene.objects):
-        bpy.data.objects.remove(ob)
+def kinora(name: str):
+    """A module of the installed add-on."""
+    return importlib.import_module(f"{MODULE}.{name}")
+
+
+def install(driver: Driver):
+    """Blender's own command has installed and enabled the extension."""
     assert MODULE in bpy.context.preferences.addons, "the extension is not enabled"
+    for ob in list(bpy.context.scene.objects):
+        bpy.data.objects.remove(ob)
+    bpy.context.preferences.active_section = "ADDONS"
+    bpy.context.window_manager.addon_search = "Kinora"
+    bpy.ops.screen.userpref_show()
+    yield 3.0
+    bpy.ops.preferences.addon_expand(module=MODULE)
+    yield 2.0
+    driver.shot("preferences")
+    with bpy.context.temp_override(window=bpy.context.window_manager.windows[-1]):
+        bpy.ops.wm.window_close()
+    yield 1.0
     view()[3].show_region_ui = True
     yield 1.5
     show_tab()
     yield 1.0
     driver.shot("panel")
 
+
+def start(driver: Driver):
+    """Start the backend."""
     bpy.ops.kinora.backend_start()
     yield lambda: session().state == "READY"
     yield 0.5
-    driver.shot("backend")
 
-    scene.kinora.clip_path = str(WORK / "shot" / "courtyard.mp4")
-    yield 1.5
+
+def drop(driver: Driver):
+    """What Blender calls when the clip is dropped on the view."""
+    with in_view():
+        clip = WORK / "shot" / "courtyard.mp4"
+        bpy.ops.kinora.open_clip("INVOKE_DEFAULT", directory=str(clip.parent), files=[{"name": clip.name}])
+    yield 6.0
+    show_tab()
+    yield 1.0
     driver.shot("clip")
 
+
+def reconstruct(driver: Driver):
+    """Reconstruct with the classical engine, and see it grow; how long the interface stood still meanwhile."""
+    scene = bpy.context.scene
     driver.forget_gaps()
     bpy.ops.kinora.reconstruct()
     job = session().jobs[-1]
-    yield lambda: job.fraction > 0.5 or not job.active
+    yield lambda: job.fraction > 0.75 or not job.active
     driver.shot("running")
     yield lambda: not job.active
     assert job.state == "DONE", (job.state, job.message, job.hint)
-    yield 1.0
+    yield 0.5
     late = sorted(driver.late_ms)
     driver.say(
-        f"a job of {job.folder.name}: {len(late)} ticks, the longest wait {late[-1]:.0f} ms, "
-        f"99 % below {late[int(0.99 * len(late))]:.0f} ms, median {late[len(late) // 2]:.0f} ms"
+        f"interface, during a whole job: {len(late)} ticks of 0.1 s, the longest came {late[-1]:.0f} ms late, "
+        f"99 % within {late[int(0.99 * len(late))]:.0f} ms, half within {late[len(late) // 2]:.0f} ms"
     )
+    assert scene.camera is not None
+    yield 1.0
     driver.shot("imported")
+
+
+def play(driver: Driver):
+    """Play through the camera; how many frames a second the screen shows."""
+    shown = []
+    counter = lambda scene, depsgraph=None: shown.append(time.perf_counter())  # noqa: E731
+    bpy.app.handlers.frame_change_post.append(counter)
+    ended = time.monotonic() + 60
+    with in_view():
+        bpy.ops.screen.animation_play()
+    yield lambda: len(shown) > 30 or time.monotonic() > ended
+    with in_view():
+        bpy.ops.screen.animation_cancel(restore_frame=False)
+    bpy.app.handlers.frame_change_post.remove(counter)
+    assert len(shown) > 2, "nothing was played"
+    driver.say(f"playback: {(len(shown) - 1) / (shown[-1] - shown[0]):.1f} frames a second, without a graphics card")
+    bpy.context.scene.frame_set(24)
+
+
+def from_aside() -> None:
+    """Look at the capture from beside its camera."""
+    region_3d = view()[3].region_3d
+    region_3d.view_perspective = "PERSP"
+    camera = bpy.context.scene.camera.matrix_world
+    ahead = camera.translation + camera.to_3x3() @ Vector((0, 0, -1)) * region_3d.view_distance * 0.5
+    region_3d.view_location = ahead
+    region_3d.view_rotation = (camera.to_quaternion().to_matrix().to_4x4()).to_quaternion()
+    with in_view():
+        bpy.ops.view3d.view_orbit(angle=0.6, type="ORBITLEFT")
+        bpy.ops.view3d.view_orbit(angle=0.35, type="ORBITUP")
+
+
+def tune(driver: Driver):
+    """Change the sliders of the points."""
+    from_aside()
+    yield 1.0
+    found = kinora("scene.imported").imported_in(bpy.context.scene)[0]
+    nodes = kinora("scene.nodes")
+    for role in ("player", "static"):
+        for ob in found.objects(role):
+            modifier = next(m for m in ob.modifiers if m.type == "NODES")
+            nodes.set_input(modifier, "Point Size", 2.5)
+            nodes.set_input(modifier, "Min Confidence", 0.3)
+            if role == "player":
+                nodes.set_input(modifier, "Ghosts Before", 3)
+                nodes.set_input(modifier, "Ghost Step", 6)
+    bpy.context.view_layer.objects.active = found.root
+    with at_top("KINORA_PT_points"):
+        yield 3.0
+        driver.shot("points")
+
+
+def place(driver: Driver):
+    """Set the floor by three points of the capture, and the scale by a known length."""
+    found = kinora("scene.imported").imported_in(bpy.context.scene)[0]
+    (static,) = found.objects("static")
+    depsgraph = bpy.context.evaluated_depsgraph_get()
+    geometry = static.evaluated_get(depsgraph).evaluated_geometry()
+    points = [static.matrix_world @ p.co for p in geometry.pointcloud.points]
+    low = sorted(points, key=lambda p: p.z)[: len(points) // 10]
+    floor = [min(low, key=lambda p: p.x), max(low, key=lambda p: p.x), max(low, key=lambda p: p.y)]
+    assert bpy.ops.kinora.set_floor(points=[tuple(p) for p in floor]) == {"FINISHED"}
+    before = found.root.scale.x
+    length = (floor[1] - floor[0]).length
+    assert bpy.ops.kinora.set_scale(points=[tuple(p) for p in floor[:2]], length=2 * length) == {"FINISHED"}
+    driver.say(f"world: scale {before:.2f} -> {found.root.scale.x:.2f}")
+    with at_top("KINORA_PT_world"):
+        yield 2.0
+        driver.shot("world")
+    with at_top("KINORA_PT_camera"):
+        view()[3].region_3d.view_perspective = "CAMERA"
+        yield 3.0
+        driver.shot("camera")
+
+
+def cancel(driver: Driver):
+    """Ask for a second job and cancel it; the first import stays."""
+    scene = bpy.context.scene
+    count = len(scene.objects)
+    scene.kinora.clip.step = 2
+    bpy.ops.kinora.reconstruct()
+    job = session().jobs[-1]
+    yield lambda: job.state == "RUNNING" and job.fraction > 0.1
+    driver.shot("second")
+    bpy.ops.kinora.cancel()
+    yield lambda: not job.active
+    assert job.state == "CANCELLED", job.state
+    yield 1.0
+    assert len(scene.objects) >= count
+    driver.shot("cancelled")
+
+
+def save(driver: Driver):
+    """Save and quit."""
     bpy.ops.wm.save_as_mainfile(filepath=str(WORK / "shot" / "shot.blend"))
+    yield 0.5
+
+
+def steps(driver: Driver):
+    for step in (install, start, drop, reconstruct, play, tune, place, cancel, save):
+        began = time.perf_counter()
+        yield from step(driver)
+        driver.say(f"{step.__name__}: {time.perf_counter() - began:.0f} s")
 
 
 Driver("session", steps)

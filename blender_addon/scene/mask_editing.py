@@ -1,0 +1,250 @@
+"""Masks that artists edit: a copy of a capture's masks to paint on, their outlines as splines, and splines as masks.
+
+Edited masks are one picture for each frame of the capture, of the plate's size and as the plate was shot, white where
+things move: what a reconstruction takes as known masks. The capture's own files are never written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+from ..wire.capture import MASK_NAME, Capture
+from ..wire.errors import UserError
+from ..wire.folders import staged_folder
+from .belongings import LABEL, PICTURE, marked
+from .distortion import PlateLens
+from .grey import read_grey, write_grey
+from .images import Timing, timing_of
+from .imported import ROLE, Imported, mark
+from .keys import key
+from .outlines import area, outlines, simplified
+
+#: Of the files of edited masks, by the frame of the capture.
+EDITED_NAME = "mask_{:04d}.png"
+#: Role of what is made to edit masks: the sequence to paint on, its movie clip, the splines.
+EDITED_MASK = "edited_mask"
+#: Blender fades a spline over the pixel outside of it, to 0.75 half a pixel away in an inner corner. Above this a pixel
+#: counts as inside: its centre is within a tenth of a pixel of the spline.
+_INSIDE = 0.9
+
+
+def free_folder(imported: Imported) -> Path:
+    """A folder beside the capture that does not exist yet, for masks that are edited."""
+    folder = imported.folder.with_name(f"{imported.folder.name}_masks")
+    number = 2
+    while folder.exists():
+        folder = imported.folder.with_name(f"{imported.folder.name}_masks_{number:03d}")
+        number += 1
+    return folder
+
+
+def plate_mask(capture: Capture, frame: int) -> np.ndarray:
+    """(plate H, plate W) bool: what moves in a frame by the capture, on the plate as it was shot.
+
+    Raises UserError when the capture has no masks as pictures.
+    """
+    path = capture.folder / MASK_NAME.format(frame)
+    if not path.is_file():
+        raise UserError(f"The capture {capture.folder.name} has no {path.name}", "reconstruct it again")
+    mask = read_grey(path) > 0.5
+    if not (capture.clip.k1 or capture.clip.k2):
+        return mask
+    height, width = mask.shape
+    shot = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1)
+    return _looked_up(mask, PlateLens.of(capture).undistort(shot))
+
+
+def undistorted_mask(capture: Capture, mask: np.ndarray) -> np.ndarray:
+    """(plate H, plate W) bool: a mask of the plate as shot, on the undistorted plate."""
+    if not (capture.clip.k1 or capture.clip.k2):
+        return mask
+    height, width = mask.shape
+    straight = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1)
+    return _looked_up(mask, PlateLens.of(capture).distort(straight))
+
+
+def _looked_up(mask: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """The mask at (H, W, 2) edge-origin pixels, False outside of it."""
+    height, width = mask.shape
+    known = np.isfinite(pixels).all(axis=-1)
+    x, y = np.floor(np.where(known[..., None], pixels, -1)).astype(int).transpose(2, 0, 1)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    found = np.zeros(mask.shape, bool)
+    found[inside] = mask[y[inside], x[inside]]
+    return found
+
+
+def copy_masks(imported: Imported, folder: Path) -> bpy.types.Image:
+    """Copy the masks of a capture to a new folder and return them as an image sequence that can be painted on.
+
+    Raises UserError when the folder exists, cannot be written, or the capture has no masks.
+    """
+    if folder.exists():
+        raise UserError(f"{folder} exists already", "choose a new folder for the masks")
+    capture = imported.capture()
+    with staged_folder(folder, "The masks") as staging:
+        for frame in range(capture.frame_count):
+            write_grey(staging / EDITED_NAME.format(frame), plate_mask(capture, frame).astype(np.uint8) * 255)
+    return show_masks(imported, folder)
+
+
+def show_masks(imported: Imported, folder: Path) -> bpy.types.Image:
+    """An image sequence of the edited masks in a folder; that of the import when it has one already."""
+    image = next((d for d in marked(imported.root, EDITED_MASK) if isinstance(d, bpy.types.Image)), None)
+    first = folder / EDITED_NAME.format(0)
+    if image is None:
+        image = bpy.data.images.load(str(first))
+        image.name = f"{imported.name} Edited Mask"
+        image["kinora_folder"] = str(folder)
+        mark(image, EDITED_MASK, imported.root)
+        image.use_fake_user = True
+    image.filepath = str(first)
+    image.source = "SEQUENCE"
+    image.colorspace_settings.name = "Non-Color"
+    image.reload()
+    return image
+
+
+def plate_clip(imported: Imported) -> bpy.types.MovieClip | None:
+    """The plate of an import as a movie clip; None when the footage was not found."""
+    found = [d for d in marked(imported.root, PICTURE) if d.get(LABEL) == "Plate"]
+    return next((d for d in found if isinstance(d, bpy.types.MovieClip)), None)
+
+
+def masks_to_splines(
+    imported: Imported, frames: list[int], tolerance_px: float, smallest_px: float, *, name: str = ""
+) -> bpy.types.Mask:
+    """A Mask for Blender's mask editor whose splines are the outlines of what moves in these frames of the capture.
+
+    Each frame has a layer of its own, which is on from its frame of the scene to the next one's; a single frame's is
+    always on. Corners closer than `tolerance_px` to the line between others are left out, and so are pieces and holes
+    smaller than `smallest_px` square pixels. Raises UserError when nothing moves there.
+    """
+    capture = imported.capture()
+    timing = timing_of(imported, capture)
+    size = capture.clip.plate_size
+    found = {}
+    for frame in frames:
+        rings = [p for p in outlines(plate_mask(capture, frame)) if abs(area(p)) >= max(smallest_px, 1)]
+        rings = [simplified(ring, tolerance_px) for ring in rings]
+        found[frame] = [ring for ring in rings if abs(area(ring)) >= 1]
+    if not any(found.values()):
+        raise UserError("Nothing moves in these frames by the masks of the capture", "choose frames in which it does")
+    mask = bpy.data.masks.new(name or f"{imported.name} Mask")
+    try:
+        _fill(mask, found, timing, size)
+    except BaseException:
+        bpy.data.masks.remove(mask)
+        raise
+    mask.use_fake_user = True
+    mask[ROLE] = EDITED_MASK
+    return mask
+
+
+def _fill(mask: bpy.types.Mask, found: dict[int, list[np.ndarray]], timing: Timing, size: tuple[int, int]) -> None:
+    mask.frame_start, mask.frame_end = timing.start_frame, timing.end_frame
+    action = bpy.data.actions.new(mask.name) if len(found) > 1 else None
+    starts = [int(timing.scene_frames[frame]) for frame in found]
+    for i, rings in enumerate(found.values()):
+        layer = mask.layers.new(name=f"Frame {starts[i]}")
+        layer.use_fill_holes = True
+        if hasattr(layer, "fill_solver"):
+            layer.fill_solver = "SWEEP_LINE"  # the other one fills holes
+        for ring in rings:
+            _add_spline(layer, ring, size)
+        if action is not None:
+            on = np.array([timing.start_frame - 1, starts[i], starts[i + 1] if i + 1 < len(starts) else starts[i]])
+            shown = np.array([0.0, 1.0, 0.0 if i + 1 < len(starts) else 1.0])
+            if i == 0:
+                shown[0] = 1.0  # nothing is before the first
+            frames, last = np.unique(on, return_index=True)
+            path = f'layers["{layer.name}"]'
+            key(mask, action, f"{path}.alpha", frames, shown[last], hold=True)
+            key(mask, action, f"{path}.hide", frames, 1 - shown[last], hold=True)
+
+
+def _add_spline(layer: bpy.types.MaskLayer, ring: np.ndarray, size: tuple[int, int]) -> None:
+    """A closed spline with corners at (N, 2) edge-origin plate pixels. Masks count the longer side from 0 to 1."""
+    longer = max(size)
+    places = np.stack([ring[:, 0] - size[0] / 2, size[1] / 2 - ring[:, 1]], axis=1) / longer + 0.5
+    spline = layer.splines.new()
+    spline.use_cyclic = True
+    spline.points.add(len(places) - len(spline.points))
+    for point, place in zip(spline.points, places):
+        point.handle_type = "VECTOR"
+        point.co = point.handle_left = point.handle_right = place
+
+
+def render_masks(imported: Imported, mask: bpy.types.Mask, folder: Path) -> None:
+    """Write a Mask of the mask editor as edited masks of the plate's size, one for each frame of the capture.
+
+    A pixel is white when it is inside; half of a feather counts as outside. Raises UserError when the folder exists
+    or cannot be written.
+    """
+    if folder.exists():
+        raise UserError(f"{folder} exists already", "choose a new folder for the masks")
+    capture = imported.capture()
+    with staged_folder(folder, "The masks") as staging, _mask_scene(mask, capture.clip.plate_size) as (scene, source):
+        for frame, scene_frame in enumerate(timing_of(imported, capture).scene_frames):
+            scene.frame_set(int(scene_frame))
+            scene.render.filepath = str(staging / EDITED_NAME.format(frame))
+            with _as_it_is_now(mask, scene) as source.mask:
+                bpy.ops.render.render(write_still=True, scene=scene.name)
+            if not (staging / EDITED_NAME.format(frame)).is_file():
+                raise UserError("Blender did not render the mask", "stop other renders and try again")
+
+
+@contextmanager
+def _as_it_is_now(mask: bpy.types.Mask, scene: bpy.types.Scene) -> Iterator[bpy.types.Mask]:
+    """A copy of a mask with its animated values as the scene has them: a render takes those of the window's scene."""
+    view_layer = scene.view_layers[0]
+    view_layer.update()
+    now = mask.evaluated_get(view_layer.depsgraph).copy()
+    try:
+        now.animation_data_clear()
+        yield now
+    finally:
+        bpy.data.masks.remove(now)
+
+
+@contextmanager
+def _mask_scene(mask: bpy.types.Mask, size: tuple[int, int]) -> Iterator[tuple[bpy.types.Scene, bpy.types.Node]]:
+    """A temporary scene of (width, height) pixels that evaluates a mask, and the node whose mask it renders."""
+    scene = bpy.data.scenes.new("Kinora Masks")
+    own = None
+    try:
+        if hasattr(scene, "compositing_node_group"):
+            own = tree = scene.compositing_node_group = bpy.data.node_groups.new(scene.name, "CompositorNodeTree")
+            tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+            result = tree.nodes.new("NodeGroupOutput")
+        else:
+            scene.use_nodes = True
+            tree = scene.node_tree
+            tree.nodes.clear()
+            result = tree.nodes.new("CompositorNodeComposite")
+        tree.nodes.new("CompositorNodeMask").mask = mask
+        source = tree.nodes.new("CompositorNodeMask")
+        inside = tree.nodes.new("ShaderNodeMath" if own else "CompositorNodeMath")
+        inside.operation = "GREATER_THAN"
+        inside.inputs[1].default_value = _INSIDE
+        tree.links.new(source.outputs[0], inside.inputs[0])
+        tree.links.new(inside.outputs[0], result.inputs[0])
+        render = scene.render
+        render.resolution_x, render.resolution_y = size
+        render.resolution_percentage = 100
+        render.use_sequencer = False
+        render.dither_intensity = 0.0
+        render.engine = "CYCLES" if hasattr(scene, "cycles") else render.engine
+        render.image_settings.file_format = "PNG"
+        render.image_settings.color_mode, render.image_settings.color_depth = "BW", "8"
+        scene.view_settings.view_transform = "Raw"
+        yield scene, source
+    finally:
+        bpy.data.scenes.remove(scene)
+        if own is not None:
+            bpy.data.node_groups.remove(own)

@@ -15,6 +15,8 @@ from .points import measured, unproject
 
 #: Depths that differ by less than this share are one surface.
 _SAME_DEPTH = 0.03
+#: About as many points are looked at together.
+_PIECE = 50_000
 
 
 def merge_static(capture: Capture, progress: Callable[[float], None] = lambda fraction: None) -> np.ndarray:
@@ -33,9 +35,17 @@ def merge_static(capture: Capture, progress: Callable[[float], None] = lambda fr
             new_guessed &= ~_covered(capture, frame, guessed)
         for new, points in ((new_sure, sure), (new_guessed, guessed)):
             if new.any():
-                points.append(np.ascontiguousarray(unproject(capture, frame, new).T))
+                _add(points, unproject(capture, frame, new).T)
         chosen[frame] = new_sure | new_guessed
     return chosen
+
+
+def _add(clouds: list[np.ndarray], points: np.ndarray) -> None:
+    """Keep (3, N) more points, in pieces that fit a processor's cache: neither many small ones nor one large one."""
+    if clouds and clouds[-1].shape[1] < _PIECE:
+        clouds[-1] = np.concatenate([clouds[-1], points], axis=1)
+    else:
+        clouds.append(np.ascontiguousarray(points))
 
 
 def _covered(capture: Capture, frame: int, clouds: list[np.ndarray]) -> np.ndarray:

@@ -73,6 +73,14 @@ def imported_in(scene: bpy.types.Scene) -> list[Imported]:
     return [Imported(ob) for ob in sorted(scene.objects, key=lambda ob: ob.name) if ob.get(ROLE) == ROOT]
 
 
+def import_of(collection: bpy.types.Collection, scene: bpy.types.Scene) -> Imported:
+    """The import that is in a collection, its own or the artist's. Raises LookupError when there is none."""
+    for imported in imported_in(scene):
+        if imported.collection == collection:
+            return imported
+    raise LookupError(f"There is no import in {collection.name}")
+
+
 def find_imported(context: bpy.types.Context) -> Imported | None:
     """The import that the artist means: that of the active object or its parents, else the scene's only one."""
     ob = context.view_layer.objects.active if context.view_layer else None

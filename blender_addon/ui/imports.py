@@ -58,8 +58,8 @@ class KINORA_OT_update_capture(ImportOperator, bpy.types.Operator):
         folder = absolute(self.directory) if self.directory else imported.capture().folder
         options = replace(read_options(imported.root), restore_deleted=self.restore_deleted)
         with progress_at_cursor() as progress:
-            collection = import_capture(folder, context.scene, options, progress, onto=imported.root.session_uid)
-        return f"Updated {imported.name}: {ImportReport.read(collection).points:,} points"
+            import_capture(folder, context.scene, options, progress, onto=imported.root.session_uid)
+        return f"Updated {imported.name}: {ImportReport.read(imported.root).points:,} points"
 
 
 class KINORA_OT_relink_capture(ImportOperator, bpy.types.Operator):

@@ -5,6 +5,7 @@ import logging
 
 import bpy
 
+from ..scene.imported import import_of
 from ..scene.options import ImportOptions
 from ..scene.report import ImportReport
 from ..wire.errors import UserError
@@ -71,7 +72,7 @@ class KINORA_OT_import_capture(ActionOperator, bpy.types.Operator):
         folder = absolute(self.directory)
         collection = import_with_cursor(folder, context.scene, read_group(ImportOptions, self))
         context.scene.kinora.capture_path = str(folder)
-        done = ImportReport.read(collection)
+        done = ImportReport.read(import_of(collection, context.scene).root)
         for note in done.notes:
             self.report({"WARNING"}, note)
         return f"Imported {collection.name}: {done.points:,} points"

@@ -16,7 +16,7 @@ from blender_addon.scene import ImportOptions, ImportReport, import_capture
 from blender_addon.scene.changes import own
 from blender_addon.scene.imported import CAMERA, PLAYER, STATIC, Imported, imported_in
 from blender_addon.scene.keys import keyed
-from blender_addon.scene.nodes import get_input, set_input
+from blender_addon.scene.nodes import get_input, input_names, set_input
 from blender_addon.scene.update import _Swap
 from blender_addon.wire.capture import Capture, EngineStamp, write_capture
 from blender_addon.wire.errors import Cancelled, UserError
@@ -229,29 +229,36 @@ def test_pictures_stay_the_same_datablocks(first, tmp_path, scene):
     assert len(found.camera.data.background_images) == rows
 
 
+def said(value):
+    """A value of Blender as one that outlives undo: datablocks by their name."""
+    if isinstance(value, bpy.types.ID):
+        return value.name_full
+    value = own(value)
+    return (
+        [said(v) for v in value] if hasattr(value, "__len__") and not isinstance(value, str | bytes | dict) else value
+    )
+
+
 def fingerprint(scene) -> dict:
     """Everything of the file that an update could change, as plain values."""
     facts = {d.session_uid: d.name_full for d in bpy.data.user_map()}
+    for ob in bpy.data.objects:
+        facts[ob.name, "place"] = (str(ob.matrix_basis), said(ob.parent), said(ob.data), said(ob.users_collection))
+        facts[ob.name, "properties"] = {k: said(v) for k, v in ob.items()}
+        for m in (m for m in ob.modifiers if m.type == "NODES" and m.node_group):
+            facts[ob.name, m.name] = [(name, said(get_input(m, name))) for name in input_names(m)]
     for found in imported_in(scene):
-        facts["properties"] = {k: own(v) for k, v in found.root.items()}
-        for ob in bpy.data.objects:
-            facts[ob.name, "place"] = (str(ob.matrix_world), ob.parent, ob.data, str(list(ob.users_collection)))
-            facts[ob.name, "properties"] = {k: own(v) for k, v in ob.items()}
-            for m in ob.modifiers:
-                items = m.node_group.interface.items_tree
-                names = [i.name for i in items if i.item_type == "SOCKET" and i.socket_type != "NodeSocketGeometry"]
-                facts[ob.name, m.name] = [str(get_input(m, name)) for name in names]
-        for path in ("location", "rotation_quaternion"):
+        for path in ("location", "rotation_quaternion") if found.camera else ():
             for curve in keyed(found.camera, path):
                 facts[path, curve.array_index] = [(tuple(k.co), k.interpolation) for k in curve.keyframe_points]
-        for row in found.camera.data.background_images:
-            facts[str(row)] = (row.image, row.clip, row.alpha, row.image_user.frame_duration)
+        for i, row in enumerate(found.camera.data.background_images if found.camera else ()):
+            facts["row", i] = (said(row.image), said(row.clip), row.alpha, row.image_user.frame_duration)
     for image in (*bpy.data.images, *bpy.data.movieclips):
         facts[image.name, "file"] = (image.filepath, image.get("kinora_folder"))
     for collection in bpy.data.collections:
         facts[collection.name, "objects"] = sorted(ob.name for ob in collection.objects)
     render = scene.render
-    return facts | {"scene": (scene.frame_start, scene.frame_end, scene.camera, render.fps, render.resolution_x)}
+    return facts | {"scene": (scene.frame_start, scene.frame_end, said(scene.camera), render.fps, render.resolution_x)}
 
 
 @pytest.mark.parametrize("step", ["pictures", "elements", "objects", "frames", "scene", "facts"])

@@ -74,6 +74,23 @@ def test_the_panel_asks_for_an_update(scene):
     assert bpy.ops.kinora.import_capture.get_rna_type().properties["existing"].default == "new"
 
 
+def test_an_import_whose_collection_was_deleted_is_updated_where_the_artist_keeps_it(scene, capture):
+    mine = bpy.data.collections.new("Mine")
+    scene.collection.children.link(mine)
+    for ob in list(scene.objects):
+        mine.objects.link(ob)
+    bpy.data.collections.remove(the_import(scene).collection)
+    for update in (
+        bpy.ops.kinora.update_capture,
+        lambda: bpy.ops.kinora.import_capture(directory=str(capture), existing="update"),
+    ):
+        assert update() == {"FINISHED"}
+        assert the_import(scene).collection == mine
+        assert not [key for key in mine.keys() if key.startswith("kinora_")]  # noqa: SIM118
+    bpy.ops.kinora.remove_import()
+    assert "Mine" in bpy.data.collections
+
+
 def test_one_undo_takes_an_update_back(scene, capture):
     (player,) = the_import(scene).objects(PLAYER)
     set_input(player.modifiers[0], "Density", 0.5)

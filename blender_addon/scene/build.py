@@ -33,7 +33,7 @@ from .materials import point_material
 from .options import ImportOptions
 from .orient import as_shot, find_orientation
 from .paths import make_relative, wants_relative
-from .points import CloudFactory, carrier_cloud, frame_clouds, mean_eye, static_cloud
+from .points import CloudFactory, carrier_cloud, cloud_of, frame_clouds, mean_eye
 from .report import ImportReport, capture_notes
 from .solve_quality import SolveQuality, solve_quality
 from .steps import Progress, Step, Steps, all_or_nothing, finish, in_thread
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 #: A larger disagreement of Blender's camera with the capture is reported, in plate pixels.
 AGREEMENT_PX = 0.05
 
-CHECKED_AT_ONCE = 8  # frames of the camera that one step checks
+CHECKED_AT_ONCE = 4  # frames of the camera that one step checks
 
 
 @dataclass(frozen=True)
@@ -83,20 +83,21 @@ def import_capture(
 
 
 def import_steps(
-    folder: Path | str, scene: bpy.types.Scene, options: ImportOptions, onto: int | None = None
+    folder: Path | str | Capture, scene: bpy.types.Scene, options: ImportOptions, onto: int | None = None
 ) -> Steps[bpy.types.Collection]:
     """`import_capture` in steps of a few milliseconds; the last one links everything, nothing is seen before it.
 
+    A capture that was read already may be given in place of its folder, with parts of it replaced.
     Datablocks are held between steps, which no undo and no other file survives: close the steps before those.
     """
     return all_or_nothing(_import(folder, scene, options, onto))
 
 
 def _import(
-    folder: Path | str, scene: bpy.types.Scene, options: ImportOptions, onto: int | None
+    folder: Path | str | Capture, scene: bpy.types.Scene, options: ImportOptions, onto: int | None
 ) -> Steps[bpy.types.Collection]:
     yield Step("Reading", 0.0)
-    capture = read_capture(folder)
+    capture = folder if isinstance(folder, Capture) else read_capture(folder)
     if not capture.has_camera.any():
         raise UserError(f"The capture {capture.folder.name} has no camera in any frame", "reconstruct it again")
     updates = options.existing == "update" or onto is not None
@@ -126,8 +127,7 @@ def _build(capture: Capture, scene: bpy.types.Scene, options: ImportOptions) -> 
     camera, lens = make_camera(f"{name} Camera", capture, timing.scene_frames)
     root.empty_display_size = camera.data.display_size
     clouds, points = yield from make_points(capture, name, timing, options)
-    yield Step("Pictures", 0.9)
-    pictures, elements = _pictures(capture, name, timing, options, camera)
+    pictures, elements = yield from _pictures(capture, name, timing, options, camera)
     roles = {root: ROOT, camera: CAMERA, **clouds}
     _assemble(collection, root, roles)
 
@@ -136,9 +136,16 @@ def _build(capture: Capture, scene: bpy.types.Scene, options: ImportOptions) -> 
     for some in np.array_split(np.flatnonzero(capture.has_camera), 1 + capture.frame_count // CHECKED_AT_ONCE):
         yield Step("Checking the camera", 0.95)
         seen[some] = projections(camera, root, framing, timing.scene_frames[some])
-    solve_quality(capture, timing.scene_frames, seen).write(camera)
     shown = framing if options.set_scene else scene_framing(scene)
-    error_px = disagreement_px(reframed(seen, framing, shown), capture)
+    quality, error_px = yield from in_thread(
+        "Checking the camera",
+        (0.95, 0.98),
+        lambda progress: (
+            solve_quality(capture, timing.scene_frames, seen),
+            disagreement_px(reframed(seen, framing, shown), capture),
+        ),
+    )
+    quality.write(camera)
     report = _report(capture, timing, points, error_px, [*pictures.notes, *root_notes])
     report.write(collection, root)
     return Built(capture, timing, collection, root, camera, lens, roles, pictures, elements, report)
@@ -163,6 +170,7 @@ def make_points(
     The frames' clouds live in a collection that belongs to no scene: only the player's nodes know it, so it cannot
     show up in a new view layer or in a file that the collection is appended to, and is still saved with it.
     """
+    yield from nodes.player_steps()
     least = capture.confidence_default if options.min_confidence < 0 else options.min_confidence
     shared = {"Point Size": options.point_size, "Min Confidence": least, "Material": point_material(f"{name} Points")}
     frames = bpy.data.collections.new(f"{name} Frames")
@@ -170,10 +178,13 @@ def make_points(
     with CloudFactory() as factory:
         if options.storage == "split":
             begun = 0.5
-            chosen = yield from in_thread(
-                "Merging what stands still", (0.0, begun), lambda progress: merge_static(capture, progress)
+            static_points = yield from in_thread(
+                "Merging what stands still",
+                (0.0, begun),
+                lambda progress: cloud_of(capture, merge_static(capture, progress)),
             )
-            cloud = static_cloud(capture, factory, f"{name} Static", chosen)
+            cloud = factory.new(f"{name} Static", **static_points)
+            yield Step("Points", begun)
             ob = bpy.data.objects.new(cloud.name, cloud)
             nodes.add_modifier(ob, nodes.STATIC, {"Facing": mean_eye(capture)} | shared)
             static[ob] = STATIC
@@ -184,6 +195,7 @@ def make_points(
             points += len(ob.data.points)
             yield Step("Points", begun + (0.9 - begun) * (i + 1) / capture.frame_count)
         carrier = carrier_cloud(capture, factory, f"{name} Points", timing.clip_frames)
+    yield Step("Points", 0.9)
     player = bpy.data.objects.new(carrier.name, carrier)
     times = {"Start Frame": float(timing.start_frame), "Length": float(timing.length)}
     times |= {"Frames": frames, "Clip Rate": float(capture.clip.fps)}
@@ -193,11 +205,14 @@ def make_points(
 
 def _pictures(
     capture: Capture, name: str, timing: Timing, options: ImportOptions, camera: bpy.types.Object
-) -> tuple[Pictures, bpy.types.NodeTree]:
+) -> Steps[tuple[Pictures, bpy.types.NodeTree]]:
     """Plate, masks, depth and confidence: behind the camera, and as a group for the compositor."""
-    pictures = load_pictures(name, capture, read_metadata(capture.folder), timing, options.plate_path)
+    yield Step("Pictures", 0.9)
+    pictures = yield from load_pictures(name, capture, read_metadata(capture.folder), timing, options.plate_path)
+    yield Step("Pictures", 0.94)
     if options.show_plate:
         show_behind_camera(camera, pictures, timing)
+    yield Step("Pictures", 0.94)
     return pictures, elements_group(name, pictures, timing)
 
 

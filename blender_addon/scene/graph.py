@@ -10,6 +10,8 @@ from typing import Any
 
 import bpy
 
+from .steps import Step, Steps, finish
+
 #: Written on every group. A group never changes once it is in somebody's file: a new version is a new group.
 VERSION = 2
 VERSION_KEY = "kinora_version"
@@ -17,10 +19,19 @@ VERSION_KEY = "kinora_version"
 
 def shared_group(name: str, make: Callable[[], bpy.types.NodeTree]) -> bpy.types.NodeTree:
     """The node group `name` of this file in this version, made when it is not there."""
+    return finish(group_steps(name, make))
+
+
+def group_steps(name: str, make: Callable[[], bpy.types.NodeTree]) -> Steps[bpy.types.NodeTree]:
+    """`shared_group` in steps: a large group takes a while."""
     for tree in bpy.data.node_groups:
         if tree.library is None and tree.name.split(".")[0] == name and tree.get(VERSION_KEY) == VERSION:
             return tree
-    return make()
+    tree = make()
+    yield Step("Points", 0.0)
+    _arrange(tree)
+    yield Step("Points", 0.0)
+    return tree
 
 
 class Graph:
@@ -129,7 +140,6 @@ class Graph:
         ends = self.tree.nodes.new("NodeGroupOutput").inputs
         for output, end in zip(outputs, ends):
             self.tree.links.new(output, end)
-        _arrange(self.tree)
         return self.tree
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from .baseline import read_options
 from .conventions import sensor_width
 from .imported import Imported
 from .keys import key
+from .steps import Step, Steps
 
 #: What a sequence shows -> (file pattern, entry of capture.json's "images").
 SEQUENCES = {
@@ -71,12 +73,16 @@ class Pictures:
     notes: tuple[str, ...]
 
 
-def load_pictures(name: str, capture: Capture, info: dict[str, Any], timing: Timing, plate_path: str) -> Pictures:
+def load_pictures(
+    name: str, capture: Capture, info: dict[str, Any], timing: Timing, plate_path: str
+) -> Steps[Pictures]:
     """Load the plate and every sequence that the capture has; say in `notes` what is missing."""
     notes: list[str] = []
     sequences: dict[str, Sequence] = {}
+    there = set(os.listdir(capture.folder))
     for label, (pattern, entry) in SEQUENCES.items():
-        missing = [i for i in range(capture.frame_count) if not (capture.folder / pattern.format(i)).is_file()]
+        yield Step("Pictures", 0.9)
+        missing = [i for i in range(capture.frame_count) if pattern.format(i) not in there]
         if missing:
             notes.append(f"The capture has no {pattern.format(missing[0])}: {label.lower()} not loaded")
             continue
@@ -94,6 +100,7 @@ def load_pictures(name: str, capture: Capture, info: dict[str, Any], timing: Tim
             float(described.get("offset", 0.0)),
             bool(described.get("inverse", False)),
         )
+    yield Step("Pictures", 0.93)
     plate = _load_plate(name, capture, timing, plate_path, notes)
     if plate is None and "Frames" in sequences:
         notes.append("The capture's own frames stand in for the plate")

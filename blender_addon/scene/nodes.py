@@ -9,7 +9,7 @@ import bpy
 from . import graph, player
 from .graph import VERSION, VERSION_KEY, Graph
 from .player import CLIP_FRAME, FILTER, OUTSIDE, PIXEL_ANGLE, PLAYER, SQUARES, STATIC, TIME
-from .steps import Step, Steps
+from .steps import Steps
 
 __all__ = ["CLIP_FRAME", "FILTER", "OUTSIDE", "PIXEL_ANGLE", "PLAYER", "STATIC", "VERSION", "Graph"]  # and what follows
 
@@ -30,8 +30,7 @@ def shared_group(name: str) -> bpy.types.NodeTree:
 def player_steps() -> Steps[None]:
     """Steps that make the player's group and those that it is made of: all at once they take too long."""
     for name in (TIME, FILTER, SQUARES, PLAYER):
-        yield Step("Points", 0.0)
-        shared_group(name)
+        yield from graph.group_steps(name, _MAKERS[name])
 
 
 def add_modifier(ob: bpy.types.Object, group: str, inputs: dict[str, Any]) -> bpy.types.Modifier:

@@ -195,8 +195,11 @@ def mean_eye(capture: Capture) -> np.ndarray:
     return capture.world_from_camera[capture.has_camera, :3, 3].mean(axis=0)
 
 
-def static_cloud(capture: Capture, factory: CloudFactory, name: str, keep: np.ndarray) -> bpy.types.PointCloud:
-    """One cloud of the pixels `keep` (T, H, W) of all frames; a point's radius is half a pixel of its own camera."""
+def cloud_of(capture: Capture, keep: np.ndarray) -> dict[str, np.ndarray]:
+    """What `CloudFactory.new` makes one cloud of, of the pixels `keep` (T, H, W) of all frames: arrays only, no bpy.
+
+    A point's radius is half a pixel of its own camera.
+    """
     parts: list[dict[str, np.ndarray]] = []
     for frame in np.flatnonzero(keep.any(axis=(1, 2))):
         positions = unproject(capture, frame, keep[frame])
@@ -204,8 +207,8 @@ def static_cloud(capture: Capture, factory: CloudFactory, name: str, keep: np.nd
         radius = distance * pixel_angles(capture)[frame] / 2
         parts.append({"positions": positions, "radius": radius} | pixel_attributes(capture, frame, keep[frame]))
     if not parts:
-        return factory.new(name, np.empty((0, 3), np.float32))
-    return factory.new(name, **{key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
+        return {"positions": np.empty((0, 3), np.float32)}
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def carrier_cloud(capture: Capture, factory: CloudFactory, name: str, clip_frames: np.ndarray) -> bpy.types.PointCloud:

@@ -101,8 +101,17 @@ def all_or_nothing(steps: Steps[Result]) -> Steps[Result]:
         before = _newest()
         steps.close()
         made.update(range(before + 1, _newest() + 1))
-        bpy.data.batch_remove([d for d in bpy.data.user_map() if d.session_uid in made])
+        _remove(made)
         raise
+
+
+def _remove(made: set[int]) -> None:
+    """Remove the datablocks with these numbers, but for node groups that somebody else has begun to use."""
+    users = bpy.data.user_map()
+    doomed = {d for d in users if d.session_uid in made}
+    while shared := {d for d in doomed if isinstance(d, bpy.types.NodeTree) and users[d] - doomed}:
+        doomed -= shared
+    bpy.data.batch_remove(doomed)
 
 
 def _newest() -> int:

@@ -13,7 +13,7 @@ from .clip import MAX_FRAMES, MIN_FRAMES
 from .cost import Cost, Footage
 from .footage import Sampling
 from .machine import Machine
-from .nets.manifest import model_named, size_in_words
+from .nets.manifest import Model, model_named, size_in_words
 from .nets.receipt import Receipt, weights_folder
 from .wire import Estimate, JobSettings, UserError
 
@@ -52,7 +52,8 @@ def estimate(
     if ratios:
         seconds *= statistics.median(ratios)
         spread = max(LEAST_SPREAD, spread ** (1 / (1 + len(ratios))))
-    problem, hint = _problem(cost, machine)
+    missing = _missing(cost.weights)
+    problem, hint = _no_weights(missing) if missing else _no_room(cost, machine)
     return Estimate(
         frames=len(used),
         seconds_low=seconds / spread,
@@ -62,6 +63,7 @@ def estimate(
         learned=len(ratios),
         problem=problem,
         hint=hint,
+        weights=tuple(model.name for model in missing),
         **free,
     )
 
@@ -96,13 +98,24 @@ def _check_length(frames: int) -> None:
         raise UserError(f"{frames} frames are more than the {MAX_FRAMES} of one job", "raise Step, or use a part")
 
 
-def _problem(cost: Cost, machine: Machine) -> tuple[str, str]:
-    """Why the job would not end well on the machine, and what to do; two empty texts when it should."""
+def _missing(names: Iterable[str]) -> list[Model]:
+    """The models that are not on this machine."""
     receipt = Receipt(weights_folder())
-    missing = [m for m in map(model_named, cost.weights) if receipt.installed(m) is None]
-    if missing:
-        told = " and ".join(f"{m.title} ({size_in_words(m.size)})" for m in missing)
-        return f"The weights of {told} are not on the backend's machine", "get them in the add-on's preferences"
+    return [model for model in map(model_named, names) if receipt.installed(model) is None]
+
+
+def _no_weights(missing: list[Model]) -> tuple[str, str]:
+    """What to say of weights that are missing, and what to do."""
+    told = " and ".join(f"{m.title} ({size_in_words(m.size)})" for m in missing)
+    command = f"python -m backend weights get {' '.join(m.name for m in missing)}"
+    return (
+        f"The weights of {told} are not on the backend's computer",
+        f"get them in the preferences, or there by: {command}",
+    )
+
+
+def _no_room(cost: Cost, machine: Machine) -> tuple[str, str]:
+    """Why the job would not fit into the machine, and what to do; two empty texts when it would."""
     less = "lower Resolution, or use fewer frames"
     if cost.gpu_bytes is not None and machine.gpu_free is not None and cost.gpu_bytes > machine.gpu_free:
         return f"It needs {_gb(cost.gpu_bytes)} of the graphics card, which has {_gb(machine.gpu_free)} free", less

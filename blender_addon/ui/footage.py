@@ -208,19 +208,19 @@ def _show_tab() -> bool:
 _thumbnails = None
 
 
-def thumbnail(path: Path) -> int:
-    """The icon of a clip, which Blender's own preview job makes; 0 where there is none, as without a window."""
+def thumbnail(clip: Path, is_video: bool) -> int:
+    """The icon of a clip, which Blender's own preview job makes; 0 where there is none, as without a window.
+
+    The disk is looked at once for each clip, not whenever the panel is drawn.
+    """
     if _thumbnails is None or bpy.app.background:
         return 0
-    picture = path
-    if path.is_dir():
-        picture = min((p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), default=path)
-    if not picture.is_file():
-        return 0
-    key = f"{picture} {picture.stat().st_mtime_ns}"
-    if key not in _thumbnails:
-        _thumbnails.load(key, str(picture), "MOVIE" if picture.suffix.lower() in VIDEO_SUFFIXES else "IMAGE")
-    return _thumbnails[key].icon_id
+    if str(clip) not in _thumbnails:
+        picture = clip
+        if clip.is_dir():
+            picture = min((p for p in clip.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), default=clip)
+        _thumbnails.load(str(clip), str(picture), "MOVIE" if is_video else "IMAGE")
+    return _thumbnails[str(clip)].icon_id
 
 
 def draw_clip(layout, context, settings) -> None:
@@ -229,7 +229,7 @@ def draw_clip(layout, context, settings) -> None:
     if facts is None:
         return
     row = layout.row()
-    icon = thumbnail(Path(settings.facts.of))
+    icon = thumbnail(Path(settings.facts.of), facts.kind == "video")
     if icon:
         picture = row.column()
         picture.template_icon(icon_value=icon, scale=THUMBNAIL_SCALE)
@@ -288,7 +288,9 @@ def draw_estimate(layout, context, scene) -> None:
         alert = layout.column()
         alert.alert = True
         draw_wrapped(alert, context, sentence(found.problem), icon="ERROR")
-        if found.hint:
+        if found.weights and not session.current().choice.remote:
+            layout.operator("kinora.open_preferences", text="Get Weights", icon="PREFERENCES")
+        elif found.hint:
             draw_wrapped(layout, context, sentence(found.hint), icon="BLANK1")
 
 

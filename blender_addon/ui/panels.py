@@ -18,6 +18,7 @@ from .presets import KINORA_PT_presets
 from .properties import engine_property
 from .queue import KINORA_PT_queue, fill_import
 from .reconstruction import Reconstruction
+from .setup import work
 from .summary import Summary
 from .text import draw_wrapped, duration, sentence
 
@@ -153,6 +154,8 @@ class KINORA_PT_main(SidebarPanel, bpy.types.Panel):
     def draw(self, context) -> None:
         layout, settings = self.layout, context.scene.kinora
         draw_backend(layout, context)
+        if session.current().state == "OFF" and not backend_choice(context).remote and not work().installed:
+            layout.operator("kinora.open_preferences", text="Set Up Backend", icon="PREFERENCES")
         layout.separator(type="LINE")
 
         column = layout.column()

@@ -151,11 +151,12 @@ class KINORA_PT_queue(bpy.types.Panel):
 def draw_row(layout, context, job: Reconstruction) -> None:
     """One job: its state and clip, how far it is, and what can be done about it."""
     row = layout.row(align=True)
-    row.alert = job.state == "FAILED"
     scene = job.scene.find()
     elsewhere = "" if scene == context.scene else f" ({job.scene.name})"
-    row.label(text=job.clip.name + elsewhere, icon=STATE_ICONS[job.state])
-    state = row.row(align=True)
+    words = row.row(align=True)
+    words.alert = job.state == "FAILED"
+    words.label(text=job.clip.name + elsewhere, icon=STATE_ICONS[job.state])
+    state = words.row(align=True)
     state.alignment = "RIGHT"
     state.label(text=progress(job))
     if job.stoppable:

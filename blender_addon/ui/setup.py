@@ -3,6 +3,7 @@
 # Annotations must stay objects here: Blender reads the properties from them.
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from .text import draw_wrapped, sentence
 
 log = logging.getLogger(__name__)
 
-TICK_S = 0.2
+TICK_S, LOOK_S = 0.2, 3.0
 LINES_SHOWN = 8
 
 
@@ -29,22 +30,33 @@ class Work:
 
     def __init__(self) -> None:
         self.long: Child | None = None
-        self.look: Child | None = None
+        self.looks: dict[str, Child] = {}  # by what is looked for
         self.weights: list[dict[str, Any]] = []
         self.findings: list[str] = []
         self.note = ""  # why a look found nothing
+        self._installed, self._asked = False, 0.0
+        self._unseen = False  # the long work may have ended without being noticed
+        self._repo: Path | None = None  # whose weights were listed
 
     @property
     def busy(self) -> bool:
         return self.long is not None and self.long.running
 
+    @property
+    def installed(self) -> bool:
+        """Whether a backend is set up here; what draws asks often, and the disk is looked at every few seconds."""
+        if time.monotonic() - self._asked > LOOK_S:
+            self._installed, self._asked = installer.is_installed(), time.monotonic()
+        return self._installed
+
     def begin(self, child: Child) -> None:
         """Show this work from now on."""
-        self.long = child
+        self.long, self._unseen = child, True
         wake()
 
     def list_weights(self, repo: Path | None = None) -> None:
         """Look which weights there are; returns at once. Raises UserError when no backend is installed."""
+        self._repo = repo
         self._look("weights", "list", "--json", repo=repo)
 
     def examine(self, repo: Path | None = None) -> None:
@@ -52,35 +64,36 @@ class Work:
         self._look("doctor", repo=repo)
 
     def pump(self) -> float | None:
-        """Take what the look found; seconds until the next call, None when nothing runs."""
+        """Take what looks found; seconds until the next call, None when nothing runs."""
         redraw()
-        look = self.look
-        if look is not None and not look.running:
-            self.look, self.note = None, ""
-            if look.title == "doctor":
-                self.findings = list(look.lines)
-            elif look.error:
-                self.note = look.error
-            else:
-                rows = json.loads(look.lines[-1])
-                self.weights = [row for row in rows if row["engine"] in ENGINES]
-        if self.busy or self.look is not None:
-            return TICK_S
-        if self.long is not None and self.long.title.startswith("Getting") and not self.long.error and self.weights:
-            self.weights = [{**row, "here": row["here"] or row["title"] in self.long.title} for row in self.weights]
-        return None
+        self._asked = 0.0
+        for kind in [kind for kind, look in self.looks.items() if not look.running]:
+            self._found(kind, self.looks.pop(kind))
+        if self._unseen and not self.busy:
+            self._unseen = False
+            if self.weights:  # some may be here now
+                self.list_weights(self._repo)
+        return TICK_S if self.busy or self.looks else None
 
     def close(self) -> None:
         """Leave no child behind."""
-        for child in (self.long, self.look):
+        for child in (self.long, *self.looks.values()):
             if child is not None:
                 child.end()
 
     def _look(self, *words: str, repo: Path | None) -> None:
-        if self.look is not None:
-            self.look.end()
-        self.look = installer.run_backend(words[0], *words, repo=repo)
-        wake()
+        if words[0] not in self.looks:
+            self.looks[words[0]] = installer.run_backend(words[0], *words, repo=repo)
+            wake()
+
+    def _found(self, kind: str, look: Child) -> None:
+        if kind == "doctor":  # it fails when something is wrong, and says what
+            self.findings = list(look.lines)
+        elif look.error:
+            self.note = look.error
+        else:
+            self.note, rows = "", json.loads(look.lines[-1])
+            self.weights = [row for row in rows if row["engine"] in ENGINES]
 
 
 _work = Work()
@@ -241,6 +254,8 @@ class KINORA_OT_open_preferences(ActionOperator, bpy.types.Operator):
     def act(self, context):
         if ADDON_ID not in context.preferences.addons:
             raise UserError("Kinora is loaded without preferences", "enable it in Preferences > Add-ons")
+        if work().installed and not work().weights and not backend_choice(context).remote:
+            work().list_weights(backend_choice(context).folder)
         bpy.ops.preferences.addon_show(module=ADDON_ID)
 
 
@@ -251,7 +266,7 @@ def draw_setup(layout, context) -> None:
     """Whether a backend is installed, the buttons that install and check it, and what came of them."""
     now = work()
     row = layout.row(align=True)
-    there = installer.is_installed()
+    there = now.installed
     row.label(text="Installed" if there else "Not installed", icon="CHECKMARK" if there else "ERROR")
     row.operator("kinora.setup_backend", text="Update Backend" if there else "Set Up Backend", icon="IMPORT")
     if there:
@@ -301,7 +316,7 @@ def draw_weights(layout, context, remote: bool) -> None:
     now = work()
     if not now.weights:
         row = layout.row()
-        row.enabled = now.look is None
+        row.enabled = "weights" not in now.looks
         row.operator("kinora.list_weights", icon="FILE_REFRESH")
         if now.note:
             draw_wrapped(layout, context, sentence(now.note), icon="ERROR")

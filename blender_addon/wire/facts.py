@@ -45,7 +45,8 @@ class Estimate:
     """What a job would take on a backend, and what that has free now.
 
     `gpu_bytes` and `gpu_free` are None without a graphics card in it. `learned` counts the finished jobs that the time
-    is corrected by. `problem` says why the job would not end well, and `hint` what to do; both empty when it should.
+    is corrected by. `problem` says why the job would not end well, and `hint` what to do, both empty when it should;
+    `weights` names those that must be got first.
     """
 
     frames: int  # that are used
@@ -58,12 +59,14 @@ class Estimate:
     learned: int = 0
     problem: str = ""
     hint: str = ""
+    weights: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary that `from_json` takes back."""
-        return {k: v for k, v in asdict(self).items() if v is not None}
+        fields = {**asdict(self), "weights": list(self.weights)}
+        return {k: v for k, v in fields.items() if v is not None}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Estimate:
         """An estimate from what came over the wire, checked there."""
-        return cls(**data)
+        return cls(**{**data, "weights": tuple(data["weights"])})

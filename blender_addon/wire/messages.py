@@ -115,6 +115,7 @@ ESTIMATE = record(
     learned=COUNT,
     problem=text(1000),
     hint=text(1000),
+    weights=many(text(64), 16),
 )
 
 REQUESTS: dict[str, dict[str, Kind]] = {

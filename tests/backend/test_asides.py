@@ -108,12 +108,12 @@ def test_an_estimate_says_what_would_make_the_job_fail(near, weights_elsewhere):
 
 def test_a_job_that_does_not_fit_is_told_with_both_figures():
     from backend.cost import Footage
-    from backend.estimate import _problem, cost_of
+    from backend.estimate import _no_room, cost_of
     from backend.machine import Machine
 
     machine = Machine(cores=4, memory_free=10**9)
     cost = cost_of(Footage(3840, 2160, tuple(i / 24 for i in range(500))), JobSettings(), machine)
-    message, hint = _problem(cost, machine)
+    message, hint = _no_room(cost, machine)
     assert f"{cost.memory_bytes / 1e9:.1f} GB of memory, and 1.0 GB are free" in message
     assert "Resolution" in hint
 

@@ -110,6 +110,21 @@ def test_getting_weights_runs_the_backends_own_command(addon, online, home, tmp_
     assert list(setup.work().long.lines) == ["weights get monst3r --accept-licence 100 %"]
 
 
+def test_after_a_download_the_list_is_looked_at_again(addon, online, home, monkeypatch):
+    row = {"name": "raft_large", "title": "RAFT", "engine": "monst3r", "to_accept": False, "page": "", "here": False}
+    setup.work().weights = [row]
+    looks = []
+    monkeypatch.setattr(setup.Work, "list_weights", lambda self, repo=None: looks.append(repo))
+    folder = home / "fake"
+    (folder / "backend").mkdir(parents=True)
+    (folder / "install_deps.py").touch()
+    (folder / "backend" / "__main__.py").write_text("print('got it')")
+    (home / "backend.json").write_text(json.dumps({"python": sys.executable, "repo": str(folder)}))
+    bpy.ops.kinora.get_weights(name="raft_large")
+    pump_until(lambda: looks)
+    assert not setup.work().long.error
+
+
 def test_the_doctor_is_asked(addon, home):
     bpy.ops.kinora.examine()
     pump_until(lambda: setup.work().findings)

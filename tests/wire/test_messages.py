@@ -45,6 +45,7 @@ ESTIMATE = {
     "learned": 2,
     "problem": "",
     "hint": "",
+    "weights": ["monst3r"],
 }
 
 REQUESTS = {

@@ -94,20 +94,34 @@ def copy_masks(imported: Imported, folder: Path) -> bpy.types.Image:
 
 
 def show_masks(imported: Imported, folder: Path) -> bpy.types.Image:
-    """An image sequence of the edited masks in a folder; that of the import when it has one already."""
-    image = next((d for d in marked(imported.root, EDITED_MASK) if isinstance(d, bpy.types.Image)), None)
-    first = folder / EDITED_NAME.format(0)
+    """The edited masks in a folder as an image sequence, and as a movie clip to draw splines over; those of the import
+    when it has them already."""
+    first = str(folder / EDITED_NAME.format(0))
+    image, clip = edited_masks(imported), _edited_clip(imported)
     if image is None:
-        image = bpy.data.images.load(str(first))
-        image.name = f"{imported.name} Edited Mask"
-        image["kinora_folder"] = str(folder)
-        mark(image, EDITED_MASK, imported.root)
-        image.use_fake_user = True
-    image.filepath = str(first)
+        image = bpy.data.images.load(first)
+    if clip is None:
+        clip = bpy.data.movieclips.load(first)
+    for datablock in (image, clip):
+        datablock.name = f"{imported.name} Edited Mask"
+        datablock["kinora_folder"] = str(folder)
+        datablock.filepath = first
+        datablock.colorspace_settings.name = "Non-Color"
+        datablock.use_fake_user = True
+        mark(datablock, EDITED_MASK, imported.root)
+    clip.frame_start = timing_of(imported, imported.capture()).start_frame
     image.source = "SEQUENCE"
-    image.colorspace_settings.name = "Non-Color"
     image.reload()
     return image
+
+
+def edited_masks(imported: Imported) -> bpy.types.Image | None:
+    """The image sequence of an import's edited masks; None when there is none."""
+    return next((d for d in marked(imported.root, EDITED_MASK) if isinstance(d, bpy.types.Image)), None)
+
+
+def _edited_clip(imported: Imported) -> bpy.types.MovieClip | None:
+    return next((d for d in marked(imported.root, EDITED_MASK) if isinstance(d, bpy.types.MovieClip)), None)
 
 
 def plate_clip(imported: Imported) -> bpy.types.MovieClip | None:

@@ -7,11 +7,13 @@ from . import (
     arriving,
     camera_panel,
     cameras,
+    elements,
     exporting,
     facts,
     footage,
     imports,
     live,
+    masks,
     operators,
     panels,
     players,
@@ -46,6 +48,8 @@ MODULES = (
     players,
     storage,
     world,
+    elements,
+    masks,
     exporting,
 )
 

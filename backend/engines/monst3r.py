@@ -30,6 +30,7 @@ from ..monst3r.models import FlowSource, PairSource, load_flow_source, load_pair
 from ..monst3r.movers import plate_movers
 from ..monst3r.pictures import Pictures, key_frames, pictures_of
 from ..monst3r.preview import preview, preview_pairs
+from ..monst3r.remembered import remembered
 from ..monst3r.report import to_capture
 from ..monst3r.showing import early_frames
 from ..nets.memory import free_bytes, release
@@ -88,9 +89,15 @@ class MonST3REngine:
         with run.stage("Loading the network"):
             network, stamps = self.pair_source(pictures.rgb, options, device, run, len(pairs))
             flow, flow_stamps = self.flow_source(pictures.rgb, options, run)
-            if options.refine_masks != "none":
-                flow_stamps += (find_installed(options.refine_masks).stamp(),)
-        windows = windows_of(pairs, len(keys), options.window_frames)
+            mask_stamps = () if options.refine_masks == "none" else (find_installed(options.refine_masks).stamp(),)
+            windows = windows_of(pairs, len(keys), options.window_frames)
+            network, flow = remembered(
+                network, stamps, flow, flow_stamps, pictures.rgb, len(pairs), options, device, run
+            )
+            asked = [torch.as_tensor(keys)[window.new_edges] for window in windows]
+            network.prepare(asked)
+            if flow is not None:
+                flow.prepare(asked)
         movers = None if clip.known_masks is None else pictures.to_grid(clip.known_masks)
 
         def look(frames: np.ndarray, *known: torch.Tensor) -> None:
@@ -115,7 +122,8 @@ class MonST3REngine:
             solved = fill_between(solved, keys, times, flow, run, given.centre)
         with run.stage("Masking movers"):
             masks, plates = plate_movers(solved.scores, movers, clip, pictures, options, flow is not None, run)
-        capture = to_capture(clip, settings, pictures, solved, masks, plates, given, stamps + flow_stamps, locked, run)
+        all_stamps = stamps + flow_stamps + mask_stamps
+        capture = to_capture(clip, settings, pictures, solved, masks, plates, given, all_stamps, locked, run)
         show_capture(run, capture)
         if options.refine_camera and given.world_from_camera is None:
             capture = refine_camera(capture, clip, run, focal_free=given.focal_px is None)
@@ -186,6 +194,8 @@ class MonST3REngine:
         pairs = preview_pairs(clip.frame_count)
         with run.stage("Loading the network"):
             network, stamps = self.pair_source(pictures.rgb, options, device, run, len(pairs))
+            network, _ = remembered(network, stamps, None, (), pictures.rgb, len(pairs), options, device, run)
+            network.prepare([pairs])
         with run.stage("Comparing frames"):
             predictions = network.predict(pairs)
         with run.stage("Aligning"):

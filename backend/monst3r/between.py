@@ -14,6 +14,8 @@ from .models import FlowSource
 
 #: What is carried over counts for less than what was solved: its confidence above 1 is this share.
 CARRIED = 0.5
+#: Flows asked for together.
+BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,15 @@ def fill_between(
     depth[keys], confidence[keys], scores[keys] = solved.depth, solved.confidence, solved.scores
     place = np.abs(times[:, None] - times[keys]).argmin(axis=1)
     between = np.setdiff1d(np.arange(count), keys)
-    for n in run.steps(between):
+    for i, n in enumerate(run.steps(between)):
         k = place[n]
         scores[n] = solved.scores[k]
+        if flow is not None and i % BATCH == 0:
+            found = flow.predict([(int(m), int(keys[place[m]])) for m in between[i : i + BATCH]])
         if flow is None or not np.isfinite(poses[[n, keys[k]]]).all():
             continue
-        found = flow.predict([(int(n), int(keys[k]))])
-        flow_to_key = found.flow.float().movedim(1, -1).cpu()
-        valid = found.valid[0].cpu().numpy()
+        flow_to_key = found.flow[i % BATCH, None].float().movedim(1, -1).cpu()
+        valid = found.valid[i % BATCH].cpu().numpy()
         z, sure, score = (
             look_up(torch.from_numpy(np.ascontiguousarray(a[k], np.float32))[None], flow_to_key)[0].numpy()
             for a in (solved.depth, solved.confidence, solved.scores)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,18 +43,41 @@ class FlowSource(Protocol):
         ...
 
 
+class Later:
+    """A source of pairs that is opened by its first question, or by `open`."""
+
+    def __init__(self, opened: Callable[[], Any]) -> None:
+        self._opened = opened
+
+    def predict(self, edges: Any) -> Any:
+        """What the source says."""
+        return self.open().predict(edges)
+
+    def open(self) -> Any:
+        """The source, loaded now if it was not before."""
+        return self._source
+
+    @cached_property
+    def _source(self) -> Any:
+        return self._opened()
+
+
 def load_pair_source(
     images: np.ndarray, options: MonST3RSettings, device: torch.device, run: Run, total_pairs: int
 ) -> tuple[PairSource, tuple]:
     """The network that the settings name for (T, H, W, 3) uint8 frames, with the stamps of its weights.
 
-    Raises UserError when the weights are not on this machine, or not right.
+    It is loaded when it is first asked, or opened. Raises UserError when the weights are not on this machine, or, on
+    loading, not right.
     """
     installed = find_installed(options.model)
-    log.info("%s on %s", installed.model.title, device)
-    network, precision = load_pairwise(installed), precision_of(options, device)
-    source = PairPredictor(network, images, device, precision, run, total_pairs, options.pairs_at_once)
-    return source, (installed.stamp(),)
+
+    def opened() -> PairPredictor:
+        log.info("%s on %s", installed.model.title, device)
+        network, precision = load_pairwise(installed), precision_of(options, device)
+        return PairPredictor(network, images, device, precision, run, total_pairs, options.pairs_at_once)
+
+    return Later(opened), (installed.stamp(),)
 
 
 def load_pairwise(installed: Installed) -> PairwiseNet:
@@ -77,6 +102,10 @@ def load_flow_source(images: np.ndarray, options: MonST3RSettings, run: Run) -> 
     if options.flow == "classical":
         return ClassicalFlow(images, run), ()
     installed = find_installed(options.flow)
-    model = load_flow(installed.checkpoint, options.flow.removeprefix("raft_"), run.device)
-    half = torch.float16 if torch.device(run.device).type == "cuda" else torch.float32
-    return RaftFlow(images, model, run, updates=options.flow_updates, precision=half), (installed.stamp(),)
+
+    def opened() -> RaftFlow:
+        model = load_flow(installed.checkpoint, options.flow.removeprefix("raft_"), run.device)
+        half = torch.float16 if torch.device(run.device).type == "cuda" else torch.float32
+        return RaftFlow(images, model, run, updates=options.flow_updates, precision=half)
+
+    return Later(opened), (installed.stamp(),)

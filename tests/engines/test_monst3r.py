@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from backend.clip import Clip
 from backend.engines.monst3r import MonST3REngine
 from backend.geometry.trajectory import absolute_trajectory_error
 from backend.known_cameras import KnownCameras
+from backend.monst3r.models import Later
 from backend.nets.precision import EXACT as EXACT_NUMBERS
 from backend.nets.predict import PairPredictor
 from backend.pipeline import reconstruct
 from backend.run import Run
+from backend.stage_memory import StageMemory
 from backend.wire import (
     Capture,
     ClipSettings,
@@ -73,14 +76,23 @@ def clip_of(world: World, **more) -> Clip:
     return Clip(as_capture(world, (WIDTH * PLATE, HEIGHT * PLATE)).clip, plate.rgb, PlateMap(1.0, 1.0), **more)
 
 
-def capture_of(world: World, tmp_path: Path, engine: MonST3REngine | None = None, clip=None, lens=None, **options):
+def capture_of(
+    world: World,
+    tmp_path: Path,
+    engine: MonST3REngine | None = None,
+    clip=None,
+    lens=None,
+    memory: StageMemory | None = None,
+    **options,
+):
     job = JobSettings(
         "monst3r",
         ClipSettings(long_side=WIDTH),
         lens or LensSettings(),
         MonST3RSettings(**{"refine_camera": False, **options}),
     )
-    return (engine or OracleEngine(world)).reconstruct(clip or clip_of(world), job, Run(work_dir=tmp_path))
+    run = Run(work_dir=tmp_path, memory=memory)
+    return (engine or OracleEngine(world)).reconstruct(clip or clip_of(world), job, run)
 
 
 def pose_error(capture: Capture, world: World):
@@ -288,3 +300,64 @@ def test_from_a_video_file_to_a_whole_capture(tmp_path, monkeypatch):
         "Loading the network",
         "Comparing frames",
     ]
+
+
+# With what earlier jobs kept
+
+
+class CountingEngine(OracleEngine):
+    """Counts what the oracles are asked."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.pairs, self.flows = 0, 0
+
+    def pair_source(self, *args):
+        source, stamps = super().pair_source(*args)
+        return Later(lambda: _Counted(source, self, "pairs")), stamps
+
+    def flow_source(self, *args):
+        source, stamps = super().flow_source(*args)
+        return Later(lambda: _Counted(source, self, "flows")), stamps
+
+
+@dataclass
+class _Counted:
+    source: Any
+    engine: CountingEngine
+    name: str
+
+    def predict(self, edges):
+        setattr(self.engine, self.name, getattr(self.engine, self.name) + len(edges))
+        return self.source.predict(edges)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"solve_every": 2}], ids=str)
+def test_other_masks_ask_no_network_again(tmp_path, options):
+    """And the capture is bit for bit that of a job that asks. A preview, which compares other frames, does ask."""
+    world = world_of(5)
+    mine = np.zeros((5, HEIGHT * PLATE, WIDTH * PLATE), bool)
+    mine[:, :40, :40] = True
+    memory = StageMemory(tmp_path / "cache", leave_free_bytes=0)
+    cold, warm, other = (CountingEngine(world) for _ in range(3))
+    capture_of(world, tmp_path, cold, memory=memory, **options)
+    assert cold.pairs > 0
+    assert cold.flows > 0
+    clip = clip_of(world, known_masks=mine)
+    remembered = capture_of(world, tmp_path, warm, clip=clip, memory=memory, **options)
+    assert (warm.pairs, warm.flows) == (0, 0)
+    computed = capture_of(world, tmp_path, clip=clip, **options)
+    for name in ("world_from_camera", "intrinsics", "depth", "confidence", "dynamic", "plate_masks"):
+        np.testing.assert_array_equal(getattr(remembered, name), getattr(computed, name), err_msg=name)
+    assert remembered.engine == computed.engine
+    capture_of(world, tmp_path, other, memory=memory, mode="preview")
+    assert other.pairs > 0
+
+
+def test_answers_that_would_fill_the_memory_are_not_kept(world, tmp_path):
+    memory = StageMemory(tmp_path / "cache", limit_bytes=100_000, leave_free_bytes=0)
+    engine = CountingEngine(world)
+    capture_of(world, tmp_path, engine, mode="preview", memory=memory)
+    assert not memory.folder.exists()
+    assert engine.pairs == FRAMES

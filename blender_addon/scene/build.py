@@ -14,6 +14,7 @@ from mathutils import Matrix
 from ..wire.capture import Capture, read_capture, read_metadata
 from ..wire.errors import UserError
 from . import nodes
+from .baseline import read_options
 from .camera import (
     disagreement_px,
     make_camera,
@@ -96,19 +97,29 @@ def import_steps(
 def _import(
     folder: Path | str | Capture, scene: bpy.types.Scene, options: ImportOptions, onto: int | None
 ) -> Steps[bpy.types.Collection]:
-    yield Step("Reading", 0.0)
-    capture = folder if isinstance(folder, Capture) else read_capture(folder)
+    capture = yield from in_thread(
+        "Reading", (0.0, 0.0), lambda progress: folder if isinstance(folder, Capture) else read_capture(folder)
+    )
     if not capture.has_camera.any():
         raise UserError(f"The capture {capture.folder.name} has no camera in any frame", "reconstruct it again")
     updates = options.existing == "update" or onto is not None
     if updates:
+        from .update_files import renew_files, write_files  # which builds points with what is in this file
+
         find_earlier(scene, capture, onto)  # an error is told before the work
     built = yield from _build(capture, scene, options)
     make_updatable(built, scene_setup(capture, built.lens, built.timing), options)
     notes = built.report.notes
+    if updates and (earlier := find_earlier(scene, capture, onto)):
+        yield from write_files(earlier, capture)
     yield Step("Linking", 0.99)
     earlier = find_earlier(scene, capture, onto) if updates else None  # the artist may have worked on the scene since
-    collection = update(earlier, built, scene, options) if earlier else _link(built, scene, options)
+    if earlier:
+        start_frames = read_options(earlier.root).start_frame, options.start_frame
+        collection = update(earlier, built, scene, options)
+        notes += renew_files(earlier, capture, start_frames, float(built.timing.length))
+    else:
+        collection = _link(built, scene, options)
     if wants_relative():
         make_relative(earlier.root if earlier else built.root)
     for note in notes:
@@ -183,8 +194,7 @@ def make_points(
                 (0.0, begun),
                 lambda progress: cloud_of(capture, merge_static(capture, progress)),
             )
-            cloud = factory.new(f"{name} Static", **static_points)
-            yield Step("Points", begun)
+            cloud = yield from factory.steps(f"{name} Static", **static_points)
             ob = bpy.data.objects.new(cloud.name, cloud)
             nodes.add_modifier(ob, nodes.STATIC, {"Facing": mean_eye(capture)} | shared)
             static[ob] = STATIC

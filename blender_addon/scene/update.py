@@ -41,7 +41,7 @@ from .changes import Changes, frozen
 from .compositor import show_group
 from .exchange import copy_keys, copy_row, copy_row_time, nodes_with, replace_group, show_files_of, shown_in
 from .identity import CLIP, IDENTITY, identity
-from .imported import ROLE, ROOT, ROOT_POINTER, Imported, imported_in, mark
+from .imported import LINKED, PLAYER, PROJECTED, ROLE, ROOT, ROOT_POINTER, STATIC, Imported, imported_in, mark
 from .options import ImportOptions
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ def update(earlier: Imported, built: Built, scene: bpy.types.Scene, options: Imp
         swap.frames()
         swap.scene(scene)
         swap.facts()
-    if earlier.camera is not None:
-        renew_camera(earlier, built.capture, scene)
+        if earlier.camera is not None:
+            renew_camera(earlier, built.capture, scene)
     return collection
 
 
@@ -192,9 +192,13 @@ class _Swap:
             elif here:
                 for i, ob in enumerate(here):
                     self._refresh(ob, coming[min(i, len(coming) - 1)])
-            elif role not in self.made or self.options.restore_deleted:
+            elif role not in self.made or (self.options.restore_deleted and not self._elsewhere(role)):
                 for ob in coming:
                     self._join(ob)
+
+    def _elsewhere(self, role: str) -> bool:
+        """Whether points are not missing, but read from files since the artist converted them."""
+        return role in (PLAYER, STATIC) and any(self.earlier.objects(kind) for kind in (LINKED, PROJECTED))
 
     def _join(self, ob: bpy.types.Object) -> None:
         """Add an object that the earlier import did not have."""

@@ -14,9 +14,11 @@ from mathutils import Matrix
 from backend.export.images import add_images
 from blender_addon.scene import ImportOptions, ImportReport, import_capture
 from blender_addon.scene.changes import own
-from blender_addon.scene.imported import CAMERA, PLAYER, STATIC, Imported, imported_in
+from blender_addon.scene.imported import CAMERA, LINKED, PLAYER, PROJECTED, STATIC, Imported, imported_in
 from blender_addon.scene.keys import keyed
-from blender_addon.scene.nodes import get_input, input_names, set_input
+from blender_addon.scene.nodes import find_modifier, get_input, input_names, set_input
+from blender_addon.scene.steps import finish
+from blender_addon.scene.storage import convert_storage
 from blender_addon.scene.update import _Swap
 from blender_addon.wire.capture import Capture, EngineStamp, write_capture
 from blender_addon.wire.errors import Cancelled, UserError
@@ -315,3 +317,23 @@ def test_all_parts_are_still_those_of_one_import(first, tmp_path, scene):
     assert [len(found.objects(role)) for role in (CAMERA, PLAYER, STATIC)] == [1, 1, 1]
     frames = get_input(found.objects(PLAYER)[0].modifiers[0], "Frames")
     assert [ob.name for ob in frames.objects] == [f"room Frames_f{i:05d}" for i in range(6)]
+
+
+@pytest.mark.parametrize("kind", [LINKED, PROJECTED])
+def test_points_in_files_follow_the_update(kind, first, tmp_path, scene):
+    """An import whose points were converted: the artist's settings stay, the files are the new capture's."""
+    (player,) = first.objects(PLAYER)
+    set_input(player.modifiers[0], "Point Size", 4.0)
+    finish(convert_storage(first, "embedded", kind))
+    capture = of_another_engine(6)
+    found = updated(written(capture, tmp_path / "second"), scene)
+    assert not found.objects(PLAYER), "the embedded points are not brought back"
+    (ob,) = found.objects(kind)
+    assert get_input(find_modifier(ob), "Point Size") == 4
+    assert get_input(find_modifier(ob), "Length") == 6
+    fresh = import_capture(tmp_path / "second", bpy.data.scenes.new("Other"), ImportOptions(storage="frames"))
+    truth = get_input(find_modifier(player_of(fresh)), "Frames").objects
+    for frame in (1, 6):
+        scene.frame_set(frame)
+        assert len(shown(ob)["position"]) == len(truth[frame - 1].data.points)
+    assert not [note for note in ImportReport.read(found.root).notes if "earlier capture" in note]

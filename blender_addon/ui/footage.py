@@ -127,6 +127,11 @@ class KINORA_OT_reconstruct_folder(ActionOperator, bpy.types.Operator):
     import_when_done: bpy.props.BoolProperty(
         name="Import When Done", description="Bring each capture into this scene, in a collection of its own"
     )
+    wait: bpy.props.BoolProperty(
+        name="Wait",
+        description="Block Blender until all are done: for scripts without a window",
+        options={"SKIP_SAVE", "HIDDEN"},
+    )
 
     def invoke(self, context, event):
         context.window_manager.fileselect_add(self)
@@ -134,7 +139,10 @@ class KINORA_OT_reconstruct_folder(ActionOperator, bpy.types.Operator):
 
     def act(self, context):
         clips = clips_of_folder(absolute(self.directory), self.pattern or "*")
-        session.current().submit(context.scene, backend_choice(context), clips, self.import_when_done)
+        jobs = session.current().submit(context.scene, backend_choice(context), clips, self.import_when_done)
+        if self.wait:
+            session.current().wait(jobs)
+            return f"{len(clips)} captures are finished"
         return f"{len(clips)} clips are queued"
 
 

@@ -24,6 +24,10 @@ class KINORA_OT_reconstruct(bpy.types.Operator):
     bl_idname = "kinora.reconstruct"
     bl_label = "Reconstruct"
 
+    wait: bpy.props.BoolProperty(
+        name="Wait", description="Block Blender until it is done: for scripts without a window", options={"SKIP_SAVE"}
+    )
+
     @classmethod
     def poll(cls, context):
         if not context.scene.kinora.clip_path:
@@ -33,7 +37,9 @@ class KINORA_OT_reconstruct(bpy.types.Operator):
 
     def execute(self, context):
         try:
-            session.current().submit(context.scene, backend_choice(context))
+            jobs = session.current().submit(context.scene, backend_choice(context))
+            if self.wait:
+                session.current().wait(jobs)
         except UserError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

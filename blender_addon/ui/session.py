@@ -151,6 +151,17 @@ class Session:
         wake()
         return new
 
+    def wait(self, jobs: Sequence[Reconstruction]) -> None:
+        """Pump until these jobs have ended: for scripts, as no timer runs without a window. Blocks Blender.
+
+        Raises UserError for the first of them that ended without a capture, or could not be imported.
+        """
+        while any(job.active for job in jobs):
+            time.sleep(min(self.pump() or BUSY_S, BUSY_S))
+        for job in jobs:
+            if job.message or job.state != "DONE":
+                raise UserError(f"{job.clip.name}: {job.message or job.status}", job.hint)
+
     def cancel(self, job: Reconstruction) -> None:
         """Ask for a job to stop; returns at once. An import that is under way leaves nothing behind."""
         if job.state == "IMPORTING":

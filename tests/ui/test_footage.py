@@ -157,6 +157,19 @@ def test_a_folder_is_reconstructed_without_importing(session, scene, tmp_path):
     assert not scene.collection.children
 
 
+@pytest.mark.usefixtures("server")
+def test_a_script_without_a_window_waits_for_what_it_asked(session, scene, tmp_path):
+    scene.kinora.clip_path = str(deed(tmp_path, "a.mp4", "work"))
+    assert bpy.ops.kinora.reconstruct(wait=True) == {"FINISHED"}
+    assert [job.state for job in session.jobs] == ["DONE"]
+    assert scene.collection.children["a"]
+    deed(tmp_path / "plates", "b.mp4", "work")
+    deed(tmp_path / "plates", "c.mp4", "refuse")
+    with pytest.raises(RuntimeError, match=r"c\.mp4: The camera never moves; choose another shot"):
+        bpy.ops.kinora.reconstruct_folder(directory=str(tmp_path / "plates"), wait=True)
+    assert [job.state for job in session.jobs] == ["DONE", "DONE", "FAILED"]
+
+
 def test_a_folder_without_clips_says_so(scene, session, tmp_path):
     with pytest.raises(RuntimeError, match="No clip in"):
         bpy.ops.kinora.reconstruct_folder(directory=str(tmp_path))

@@ -7,11 +7,11 @@ import numpy as np
 from .solve_quality import ALERT_PX, SolveQuality
 
 # Colours are 8-bit sRGB with alpha, as Blender's interface shows them.
-_BACK = (29, 29, 29, 255)
+_BACK = (0, 0, 0, 0)
 _GOOD = (102, 153, 204, 255)
 _BAD = (217, 77, 64, 255)
 _SWITCHED_OFF = (90, 90, 90, 255)
-_THRESHOLD = (217, 77, 64, 150)
+_THRESHOLD = (150, 60, 52, 255)
 _NOW = (240, 240, 240, 255)
 #: Of the strip below the bars, by what the solver said: nothing, low confidence, interpolated, no camera.
 _FLAG_COLOURS = (_BACK, (204, 153, 51, 255), (230, 190, 60, 255), (217, 77, 64, 255))
@@ -39,8 +39,7 @@ def picture(quality: SolveQuality, switched_off: frozenset[int], size: tuple[int
         colour = _BAD if errors.max() > ALERT_PX else _GOOD
         pixels[strip:, column][levels < errors.max()] = _SWITCHED_OFF if int(worst) in switched_off else colour
     threshold = strip + int(ALERT_PX / top * (height - strip))
-    line = pixels[threshold, ::2, :3].astype(int)
-    pixels[threshold, ::2, :3] = line + (np.array(_THRESHOLD[:3]) - line) * _THRESHOLD[3] // 255
+    pixels[threshold, ::2] = _THRESHOLD
     return pixels
 
 

@@ -87,14 +87,17 @@ def draw_error(layout, context, quality: SolveQuality, edits: CameraEdits) -> No
     """The reprojection error as a number, at this frame, and over all frames."""
     column = layout.column(align=True)
     if quality.measured:
-        fact(column, "Error", f"{quality.error_px:.2f} px", alert=quality.error_px > ALERT_PX)
+        fact(column, "Reprojection", f"{quality.error_px:.2f} px", alert=quality.error_px > ALERT_PX)
         fact(column, "Median", f"{quality.median_error_px:.2f} px", alert=quality.median_error_px > ALERT_PX)
         text, alert = this_frame(quality, edits, context.scene.frame_current)
         fact(column, "This Frame", text, alert=alert)
+        index = quality.index(context.scene.frame_current)
+        if index is not None and quality.flags[index]:
+            fact(column, "Solver", FLAGS[quality.flags[index]])
         row = layout.row(align=True)
-        scale = (context.region.width / context.preferences.system.ui_scale - BORDERS_PX) / UNIT_PX / TILES
+        across_px = context.region.width / (context.preferences.system.ui_scale or 1.0)  # 0 without a window
         for icon in _graph.tiles(quality, edits.switched_off, context.scene.frame_current):
-            row.template_icon(icon, scale=max(1.0, scale))
+            row.template_icon(icon, scale=max(1.0, (across_px - BORDERS_PX) / UNIT_PX / TILES))
     else:
         draw_wrapped(layout, context, "The capture has no tracks to measure an error with", icon="INFO")
         fact(column, "Off the Capture", f"{quality.deviation_px:.2f} px", alert=quality.deviation_px > ALERT_PX)
@@ -110,9 +113,8 @@ def this_frame(quality: SolveQuality, edits: CameraEdits, scene_frame: int) -> t
     if index is None:
         return "Before the clip", False
     error = quality.mean_px[index]
-    words = [f"{error:.2f} px" if np.isfinite(error) else "No tracks", FLAGS[quality.flags[index]].lower()]
-    words.append("off" if index in edits.switched_off else "")
-    return ", ".join(filter(None, words)), bool(error > ALERT_PX)
+    text = f"{error:.2f} px" if np.isfinite(error) else "No tracks"
+    return text + (", off" if index in edits.switched_off else ""), bool(error > ALERT_PX)
 
 
 def draw_flags(layout, context, imported: Imported, quality: SolveQuality) -> None:

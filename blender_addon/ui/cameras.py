@@ -16,7 +16,7 @@ from ..scene.smoothing import Smoothing
 from ..scene.solve_quality import SolveQuality, measure
 from ..wire.errors import UserError
 from .acting import ActionOperator, ImportOperator
-from .properties import absolute
+from .properties import RELATIVE, absolute
 
 NOT_MEASURED = "Press Measure Again first"
 
@@ -297,7 +297,10 @@ class KINORA_OT_write_st_maps(CameraOperator, bpy.types.Operator):
     bl_options = {"REGISTER"}
 
     directory: bpy.props.StringProperty(
-        name="Folder", description="Folder for the two pictures; the capture's own when empty", subtype="DIR_PATH"
+        name="Folder",
+        description="Folder for the two pictures; the capture's own when empty",
+        subtype="DIR_PATH",
+        options=RELATIVE,
     )
 
     def act_on(self, context, imported: Imported) -> str:

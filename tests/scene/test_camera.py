@@ -1,15 +1,17 @@
 """Blender's camera sees every point of the capture on its pixel of the plate."""
 
+import time
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
 import bpy
+import imageio.v3 as iio
 import numpy as np
 import pytest
 
 from backend.geometry.camera import project
-from blender_addon.scene.camera import camera_agreement, scene_framing
+from blender_addon.scene.camera import camera_agreement, make_camera, scene_framing
 from blender_addon.scene.conventions import blender_fps, blender_lens
 from blender_addon.scene.report import ImportReport
 from blender_addon.wire.capture import PlateMap
@@ -47,8 +49,70 @@ def test_blender_sees_world_points_on_their_plate_pixel(name, tmp_path, scene):
         points = points.T + capture.world_from_camera[frame, :3, 3]
         expected, _ = project(points, capture.plate_intrinsics[frame], capture.world_from_camera[frame])
         found = seen_at(points @ root_matrix[:3, :3].T + root_matrix[:3, 3], scene)
-        assert np.abs(found - expected).max() < 0.02
+        assert np.abs(found - expected).max() < 0.01
     assert ImportReport.read(collection).max_camera_error_px < 0.01
+
+
+@pytest.mark.slow
+def test_a_rendered_ball_is_where_the_capture_sees_its_centre(tmp_path, scene):
+    capture = small(2, (480, 270))
+    plate = np.tile([400.0, 396.0, 248.0, 131.0], (2, 1))  # off-centre, pixels that are not square
+    capture = replace(capture, intrinsics=capture.plate_map.intrinsics_to_grid(plate))
+    collection = imported(capture, tmp_path, scene, up_axis="none", show_plate=False)
+    for ob in collection.objects:
+        ob.hide_render = ob.type != "CAMERA"
+    scene.frame_set(2)
+    glow = bpy.data.materials.new("Glow")
+    if bpy.app.version < (5, 0):
+        glow.use_nodes = True
+    glow.node_tree.nodes.clear()
+    emission, output = (glow.node_tree.nodes.new(f"ShaderNode{kind}") for kind in ("Emission", "OutputMaterial"))
+    glow.node_tree.links.new(emission.outputs[0], output.inputs["Surface"])
+    wanted = np.array([[40.0, 30], [440, 40], [250, 140], [50, 240], [420, 230]])
+    pose, root = capture.world_from_camera[1], np.array(camera_of(collection).parent.matrix_basis)
+    rays = np.c_[(wanted - plate[0, 2:]) / plate[0, :2], np.ones(5)] * 4
+    points = (rays @ pose[:3, :3].T + pose[:3, 3]) @ root[:3, :3].T + root[:3, 3]
+    for point in points:
+        bpy.ops.mesh.primitive_uv_sphere_add(segments=32, ring_count=16, radius=0.06, location=point)
+        bpy.context.object.data.materials.append(glow)
+    scene.render.engine, scene.cycles.samples = "CYCLES", 16
+    scene.view_settings.view_transform = "Raw"
+    scene.render.image_settings.file_format = "PNG"
+    scene.render.filepath = str(tmp_path / "balls.png")
+    bpy.ops.render.render(write_still=True)
+    picture = iio.imread(scene.render.filepath)[..., :3].mean(axis=-1)
+    y, x = np.mgrid[:270, :480] + 0.5
+    for centre in wanted:
+        weight = picture * (np.hypot(x - centre[0], y - centre[1]) < 15)
+        found = np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum()
+        assert np.hypot(*(found - centre)) < 0.1
+
+
+def test_a_shift_with_the_wrong_sign_and_the_wrong_side_is_caught(tmp_path, scene):
+    """What another importer does: x with the wrong sign, y as a part of the height."""
+    capture = small(3, (1920, 1080))
+    plate = np.tile([1600.0, 1600, 968, 548], (3, 1))  # 8 px off-centre
+    capture = replace(capture, intrinsics=capture.plate_map.intrinsics_to_grid(plate))
+    camera = camera_of(imported(capture, tmp_path, scene))
+    frames = np.array([1, 2, 3])
+    assert camera_agreement(camera, scene_framing(scene), capture, frames) < 0.01
+    camera.data.shift_x, camera.data.shift_y = 968 / 1920 - 0.5, 548 / 1080 - 0.5
+    assert camera_agreement(camera, scene_framing(scene), capture, frames) == pytest.approx(np.hypot(16, 6.2), abs=0.1)
+
+
+def test_the_camera_of_a_long_shot_is_made_in_a_moment():
+    capture = small(2)
+    arrays = ("world_from_camera", "intrinsics", "rgb", "depth", "confidence", "dynamic")
+    longer = {name: np.repeat(getattr(capture, name)[:1], 300, axis=0) for name in arrays}
+    longer["intrinsics"] = longer["intrinsics"] * np.linspace(1, 2, 300)[:, None]
+    clip = replace(capture.clip, frame_indices=tuple(range(300)), timestamps=tuple(np.arange(300) / 24))
+    capture = replace(capture, clip=clip, frames=capture.frames[:1] * 300, tracks=None, **longer)
+    spent = []
+    for _ in range(3):
+        begun = time.process_time()
+        make_camera("camera", capture, np.arange(300))
+        spent.append(time.process_time() - begun)
+    assert min(spent) < 0.05
 
 
 def test_a_zoom_is_keyed_and_agrees(tmp_path, scene):

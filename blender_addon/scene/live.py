@@ -283,8 +283,8 @@ def _depth(live: LiveFrame) -> tuple[float, float, float] | None:
     """Near, typical and far depth of a frame's points; None when it has none in front of its camera."""
     camera = np.asarray(live.world_from_camera)
     depth = (live.points - camera[:3, 3]) @ camera[:3, 2]
-    depth = depth[depth > 0]
-    return tuple(float(q) for q in np.percentile(depth, (0, 50, 100))) if depth.size else None
+    depth = np.sort(depth[depth > 0])
+    return (float(depth[0]), float(depth[len(depth) // 2]), float(depth[-1])) if depth.size else None
 
 
 def _remove_frames(frames: bpy.types.Collection) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from ..wire.capture import Capture
 from .conventions import rays_matrix
 from .player import CLIP_FRAME, COLOR, CONFIDENCE, DYNAMIC, OBJECT, PIXEL_ANGLE, VELOCITY
+from .steps import Step, Steps, finish
 from .workbench import evaluated, workbench
 
 #: Property of a frame's object: which frame of the capture it is, from 0.
@@ -48,6 +49,10 @@ class CloudFactory:
         (N, 3) uint8 are sRGB colours, (N,) bool and (N,) uint8 stay what they are, floats are (N,) numbers or (N, 3)
         vectors.
         """
+        return finish(self.steps(name, positions, **attributes))
+
+    def steps(self, name: str, positions: np.ndarray, **attributes: np.ndarray) -> Steps[bpy.types.PointCloud]:
+        """`new` in steps, one for each attribute: millions of points take a while."""
         count = len(positions)
         if count == 0:
             return bpy.data.pointclouds.new(name)
@@ -57,6 +62,7 @@ class CloudFactory:
         cloud.name = name
         cloud.attributes["position"].data.foreach_set("vector", np.ascontiguousarray(positions, np.float32).ravel())
         for key, values in attributes.items():
+            yield Step("Points", 0.5)
             if values.dtype == np.uint8 and values.ndim == 2:
                 data = cloud.attributes.new(key, "BYTE_COLOR", "POINT").data
                 data.foreach_set("color_srgb", self._rgba(values).ravel())  # 'color' would be linear

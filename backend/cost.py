@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -25,13 +26,18 @@ class Footage:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds on a machine, true within a factor of `spread`, and the most bytes that are held at a time.
+    """Seconds by stage on a machine, true within a factor of `spread`, and the most bytes that are held at a time.
 
     `gpu_bytes` None: nothing is done on a graphics card. `weights` are the models that must be there.
     """
 
-    seconds: float
+    stages: Mapping[str, float]
     spread: float
     memory_bytes: int
     gpu_bytes: int | None = None
     weights: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages."""
+        return sum(self.stages.values())

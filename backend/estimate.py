@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: Newest finished jobs of an engine that are looked at.
 LEARN_FROM = 20
+#: A stage that takes less than this share of its cost was not done at all.
+REUSED = 0.05
 #: However many jobs agree, the next clip may differ by this factor.
 LEAST_SPREAD = 1.3
 
@@ -68,7 +70,7 @@ def estimate(
     )
 
 
-def learned(engine: str, machine: Machine, jobs: Path) -> Iterable[float]:
+def learned(engine: str, machine: Machine, jobs: Path) -> Iterator[float]:
     """Time that the newest finished jobs of an engine took, over what their cost says: a number for each."""
     captures = sorted(jobs.glob("*/capture/capture.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     count = 0
@@ -79,16 +81,27 @@ def learned(engine: str, machine: Machine, jobs: Path) -> Iterable[float]:
             capture = json.loads(path.read_text(encoding="utf-8"))
             if capture["engine"]["name"] != engine:
                 continue
-            taken = sum(row["seconds"] for row in capture["timings"])
             clip = capture["clip"]
             footage = Footage(*clip["plate_size"], tuple(clip["timestamps"]))
-            expected = cost_of(footage, JobSettings.from_json(capture["settings"]), machine).seconds
+            expected = cost_of(footage, JobSettings.from_json(capture["settings"]), machine)
+            ratio = ratio_of({row["stage"]: row["seconds"] for row in capture["timings"]}, expected)
         except (OSError, ValueError, KeyError, TypeError, UserError) as error:
             log.info("nothing to learn from %s: %s", path, error)
             continue
-        if taken > 0:
+        if ratio is not None:
             count += 1
-            yield taken / expected
+            yield ratio
+
+
+def ratio_of(taken: Mapping[str, float], expected: Cost) -> float | None:
+    """Time that a job's stages took over what they cost; None where too little was done to tell.
+
+    A stage whose result an earlier job had left takes next to nothing and says nothing of the machine.
+    """
+    done = {stage: s for stage, s in expected.stages.items() if taken.get(stage, 0.0) > REUSED * s}
+    if sum(done.values()) < 0.5 * expected.seconds:
+        return None
+    return sum(taken[stage] for stage in done) / sum(done.values())
 
 
 def _check_length(frames: int) -> None:

@@ -33,12 +33,12 @@ def cost(footage: Footage, settings: JobSettings, machine: Machine) -> Cost:
     options: ClassicalSettings = settings.engine_settings
     frames, grid = footage.frames, footage.megapixels(settings.clip.long_side)
     plate = footage.megapixels(max(STORE_LONG_SIDE, settings.clip.long_side))
-    seconds = START_S
+    stages = {"Starting": START_S}
     for stage, (constant, frame, frame_grid, frame_plate) in STAGES.items():
         if stage == "Finding movers" and not options.find_movers:
             continue
         core_s = constant + frames * (frame + frame_grid * grid + frame_plate * plate)
-        seconds += core_s / (min(machine.cores, CORES_USED) if stage in SHARED else 1)
+        stages[stage] = core_s / (min(machine.cores, CORES_USED) if stage in SHARED else 1)
     constant, grid_bytes, plate_bytes = MEMORY
     memory = constant + 1e6 * frames * (grid_bytes * grid + plate_bytes * plate)
-    return Cost(seconds, SPREAD, int(memory))
+    return Cost(stages, SPREAD, int(memory))

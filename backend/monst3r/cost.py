@@ -57,7 +57,8 @@ def cost(footage: Footage, settings: JobSettings, machine: Machine) -> Cost:
         keys = len(key_frames(footage.times, options))
         pairs = len(graph_pairs(options, keys))
     flows = pairs if options.mode == "full" and options.flow.startswith("raft") else 0
-    core_s = (pairs * PAIR_CORE_S + flows * FLOW_CORE_S * options.flow_updates / 12) * pixels / 1e6
+    pairs_core_s = pairs * PAIR_CORE_S * pixels / 1e6
+    flows_core_s = flows * FLOW_CORE_S * options.flow_updates / 12 * pixels / 1e6
     rest_s = footage.frames * FRAME_CORE_S * pixels / 1e6 / min(machine.cores, CORES_USED)
     on_card = machine.gpu_free is not None
     speed = CARD_CORES if on_card else min(machine.cores, CORES_USED)
@@ -65,7 +66,12 @@ def cost(footage: Footage, settings: JobSettings, machine: Machine) -> Cost:
     held = int(pairs * windowed) * pixels * HELD_BYTES + footage.frames * pixels * FRAME_BYTES
     network = NETWORK_BYTES + PREDICTING_BYTES * pixels
     return Cost(
-        seconds=LOAD_S + core_s / speed + rest_s,
+        stages={
+            "Loading the network": LOAD_S,
+            "Comparing frames": pairs_core_s / speed,
+            "Optical flow": flows_core_s / speed,
+            "Aligning": rest_s,  # and what comes after it
+        },
         spread=CARD_SPREAD if on_card else CORE_SPREAD,
         memory_bytes=PROCESS_BYTES + held + (0 if on_card else network),
         gpu_bytes=network if on_card else None,

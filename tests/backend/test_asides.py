@@ -8,6 +8,9 @@ from fractions import Fraction
 
 import pytest
 
+from backend.cost import Cost, Footage
+from backend.estimate import _no_room, cost_of, estimate, ratio_of
+from backend.machine import Machine
 from backend.probe import probe
 from backend.server.asides import Asides
 from backend.wire import ClassicalSettings, ClipSettings, JobSettings, MonST3RSettings, UserError
@@ -96,21 +99,18 @@ def test_more_pixels_and_more_frames_take_longer_and_more_memory(near, weights_e
     assert not less.problem
 
 
-def test_an_estimate_says_what_would_make_the_job_fail(near, weights_elsewhere):
-    def problem(settings, frames):
-        return answer(near, near.estimate(settings, 1920, 1080, frames, 24.0)).answer.problem
+def test_an_estimate_says_what_would_make_the_job_fail(weights_elsewhere, tmp_path):
+    def told(settings, frames):
+        return estimate(1920, 1080, frames, 24.0, settings, Machine(cores=4, memory_free=10**12), tmp_path)
 
-    learned = JobSettings(engine="monst3r", engine_settings=MonST3RSettings())
-    assert "weights of MonST3R" in problem(learned, 60)
-    assert "2100 frames" in problem(JobSettings(), 2100)
-    assert "2 frames" in problem(JobSettings(clip=ClipSettings(first_frame=58)), 60)
+    learned = told(JobSettings(engine="monst3r", engine_settings=MonST3RSettings()), 60)
+    assert "weights of MonST3R" in learned.problem
+    assert learned.weights == ("monst3r", "raft_large")
+    assert "2100 frames" in told(JobSettings(), 2100).problem
+    assert "2 frames" in told(JobSettings(clip=ClipSettings(first_frame=58)), 60).problem
 
 
 def test_a_job_that_does_not_fit_is_told_with_both_figures():
-    from backend.cost import Footage
-    from backend.estimate import _no_room, cost_of
-    from backend.machine import Machine
-
     machine = Machine(cores=4, memory_free=10**9)
     cost = cost_of(Footage(3840, 2160, tuple(i / 24 for i in range(500))), JobSettings(), machine)
     message, hint = _no_room(cost, machine)
@@ -120,13 +120,10 @@ def test_a_job_that_does_not_fit_is_told_with_both_figures():
 
 def test_finished_jobs_correct_the_time_and_narrow_it(tmp_path):
     """A machine three times as slow as ours: after some jobs its estimates say so."""
-    from backend.cost import Footage
-    from backend.estimate import cost_of, estimate
-    from backend.machine import Machine
-
     machine, settings = Machine(cores=4, memory_free=10**12), JobSettings(engine_settings=ClassicalSettings())
     times = tuple(i / 24 for i in range(40))
-    taken = 3 * cost_of(Footage(1280, 720, times), settings, machine).seconds
+    cost = cost_of(Footage(1280, 720, times), settings, machine)
+    taken = 3 * cost.seconds
     ask = lambda: estimate(1280, 720, 40, 24.0, settings, machine, tmp_path)  # noqa: E731
     before = ask()
     for number in range(3):
@@ -134,7 +131,7 @@ def test_finished_jobs_correct_the_time_and_narrow_it(tmp_path):
         folder.mkdir(parents=True)
         capture = {
             "engine": {"name": "classical"},
-            "timings": [{"stage": "Tracking points", "seconds": taken}],
+            "timings": [{"stage": stage, "seconds": 3 * s} for stage, s in cost.stages.items()],
             "clip": {"plate_size": [1280, 720], "timestamps": times},
             "settings": settings.to_json(),
         }
@@ -144,6 +141,13 @@ def test_finished_jobs_correct_the_time_and_narrow_it(tmp_path):
     assert (before.learned, after.learned) == (0, 2)
     assert after.seconds_low < taken < after.seconds_high
     assert after.seconds_high / after.seconds_low < before.seconds_high / before.seconds_low
+
+
+def test_stages_that_an_earlier_job_left_teach_nothing():
+    cost = Cost({"Flow": 10.0, "Depth": 30.0, "Filling": 2.0}, 2.0, 0)
+    assert ratio_of({"Flow": 20.0, "Depth": 60.0, "Filling": 4.0}, cost) == 2.0
+    assert ratio_of({"Flow": 0.01, "Depth": 60.0, "Filling": 4.0}, cost) == 2.0
+    assert ratio_of({"Flow": 20.0, "Depth": 0.1, "Filling": 4.0}, cost) is None
 
 
 def test_a_child_that_breaks_is_an_answer_too():

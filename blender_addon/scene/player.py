@@ -208,7 +208,13 @@ def make_squares() -> bpy.types.NodeTree:
         "Scale": graph.node("ShaderNodeCombineXYZ", {"X": width, "Y": width, "Z": width}),
     }
     squares = graph.node("GeometryNodeInstanceOnPoints", inputs)
-    return graph.finish(graph.node("GeometryNodeRealizeInstances", {"Geometry": squares}))
+    squares = graph.node("GeometryNodeRealizeInstances", {"Geometry": squares})
+    # The points stay, too small to be seen, for what reads them: exports, picking.
+    points = graph.node("GeometryNodeSetPointRadius", {"Points": graph.input("Geometry"), "Radius": 0.0})
+    both = graph.tree.nodes.new("GeometryNodeJoinGeometry")
+    for part in (points, squares):
+        graph.feed(both.inputs[0], part)
+    return graph.finish(both.outputs[0])
 
 
 def _square() -> bpy.types.Object:

@@ -212,7 +212,6 @@ def test_solid_colors_draws_squares_where_the_points_are(player, scene):
     points = shown(player)
     set_input(player.modifiers[0], "Solid Colors", True)
     geometry = player.evaluated_get(bpy.context.evaluated_depsgraph_get()).evaluated_geometry()
-    assert geometry.pointcloud is None or not len(geometry.pointcloud.points)
     mesh = geometry.mesh
     assert mesh.color_attributes.active_color_name == "Color"  # what Solid shading shows
     assert len(mesh.polygons) == len(points["position"])
@@ -227,6 +226,8 @@ def test_solid_colors_draws_squares_where_the_points_are(player, scene):
     colors = np.empty(len(mesh.vertices) * 4, np.float32)
     mesh.attributes["Color"].data.foreach_get("color_srgb", colors)
     assert (np.round(colors.reshape(-1, 4, 4)[:, 0] * 255) == points["Color"]).all()
+    assert np.array_equal(shown(player)["position"], points["position"])  # still there for exports
+    assert (shown(player)["radius"] == 0).all()
 
 
 def test_density_keeps_that_share(player, scene):

@@ -1,4 +1,4 @@
-"""What holds for every operator, found by inspection: it says why it cannot, never a traceback, and is undone."""
+"""What holds for every operator and panel, found by inspection: a sentence, never a traceback, and it is undone."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from blender_addon.scene import ImportOptions, import_capture
 from blender_addon.scene.imported import imported_in
 from tests.scene.captures import small
 from tests.scene.test_update import fingerprint
+
+from .test_panels import Recorder, in_sidebar
 
 #: Operators without an undo step, and why there is nothing in the file to undo.
 WITHOUT_UNDO = {
@@ -300,3 +302,60 @@ def test_what_an_operator_did_is_undone(enter, capfd):
             problems.append(f"{name}: {changed[:5]}")
     assert not problems, "\n".join(problems)
     assert {"remove_import", "update_capture", "use_relative_paths"} <= set(done)
+
+
+# ---- panels ----------------------------------------------------------------------------------------------------------
+
+
+class Drawn:
+    """Stands for a panel or menu that is drawn: its own methods, and a recorder for a layout."""
+
+    def __init__(self, cls: type, layout: Recorder) -> None:
+        self._cls, self.layout = cls, layout
+
+    def __getattr__(self, name):
+        found = inspect.getattr_static(self._cls, name)
+        return found.__get__(self, self._cls) if hasattr(found, "__get__") else found
+
+
+def ours(kind: type) -> list[type]:
+    """The registered classes of the add-on of that kind."""
+    found = {getattr(bpy.types, name) for name in dir(bpy.types) if name.startswith("KINORA_")}
+    return sorted((cls for cls in found if issubclass(cls, kind)), key=lambda cls: cls.__name__)
+
+
+def drawn(cls: type, context) -> str:
+    seen: list[str] = []
+    if not hasattr(cls, "poll") or cls.poll(context):
+        panel = Drawn(cls, Recorder(seen))
+        for method in ("draw_header", "draw_header_preset", "draw"):
+            if hasattr(cls, method):
+                getattr(panel, method)(context)
+    return " ".join(seen)
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+def test_every_panel_draws(state, enter):
+    enter(state)
+    with in_sidebar():
+        panels = [cls for cls in ours(bpy.types.Panel) if cls.bl_space_type == "VIEW_3D"]
+        assert len(panels) > 10
+        for cls in panels:
+            drawn(cls, bpy.context)
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        (an_import, "[Update]"),
+        (moved_capture, "[Relink Capture]"),
+        (cut_capture, "[Update]"),
+        (deleted_objects, "[Remove Import]"),
+    ],
+)
+def test_the_panel_of_an_import_offers_what_helps(state, says, enter):
+    enter(state)
+    with in_sidebar():
+        text = drawn(bpy.types.KINORA_PT_import_source, bpy.context)
+    assert says.replace("Remove Import", "") in text
+    assert ("is not where it was" in text) == (state is moved_capture)

@@ -55,7 +55,8 @@ class Recorder:
                 return SimpleNamespace()
             if given.get("text"):
                 self.seen.append(given["text"])
-            return Recorder(self.seen)
+            layout = Recorder(self.seen)
+            return (layout, layout) if name in ("panel", "panel_prop") else layout  # its header, and what is in it
 
         return call
 

@@ -1,4 +1,4 @@
-"""Masks that artists edit: a copy of a capture's masks to paint on, their outlines as splines, and splines as masks.
+"""Masks that artists edit: a copy of a capture's masks to paint on, and their outlines as splines of the mask editor.
 
 Edited masks are one picture for each frame of the capture, of the plate's size and as the plate was shot, white where
 things move: what a reconstruction takes as known masks. The capture's own files are never written.
@@ -6,8 +6,6 @@ things move: what a reconstruction takes as known masks. The capture's own files
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import bpy
@@ -28,9 +26,6 @@ from .outlines import area, outlines, simplified
 EDITED_NAME = "mask_{:04d}.png"
 #: Role of what is made to edit masks: the sequence to paint on, its movie clip, the splines.
 EDITED_MASK = "edited_mask"
-#: Blender fades a spline over the pixel outside of it, to 0.75 half a pixel away in an inner corner. Above this a pixel
-#: counts as inside: its centre is within a tenth of a pixel of the spline.
-_INSIDE = 0.9
 
 
 def free_folder(imported: Imported) -> Path:
@@ -192,73 +187,3 @@ def _add_spline(layer: bpy.types.MaskLayer, ring: np.ndarray, size: tuple[int, i
     for point, place in zip(spline.points, places):
         point.handle_type = "VECTOR"
         point.co = point.handle_left = point.handle_right = place
-
-
-def render_masks(imported: Imported, mask: bpy.types.Mask, folder: Path) -> None:
-    """Write a Mask of the mask editor as edited masks of the plate's size, one for each frame of the capture.
-
-    A pixel is white when it is inside; half of a feather counts as outside. Raises UserError when the folder exists
-    or cannot be written.
-    """
-    if folder.exists():
-        raise UserError(f"{folder} exists already", "choose a new folder for the masks")
-    capture = imported.capture()
-    with staged_folder(folder, "The masks") as staging, _mask_scene(mask, capture.clip.plate_size) as (scene, source):
-        for frame, scene_frame in enumerate(timing_of(imported, capture).scene_frames):
-            scene.frame_set(int(scene_frame))
-            scene.render.filepath = str(staging / EDITED_NAME.format(frame))
-            with _as_it_is_now(mask, scene) as source.mask:
-                bpy.ops.render.render(write_still=True, scene=scene.name)
-            if not (staging / EDITED_NAME.format(frame)).is_file():
-                raise UserError("Blender did not render the mask", "stop other renders and try again")
-
-
-@contextmanager
-def _as_it_is_now(mask: bpy.types.Mask, scene: bpy.types.Scene) -> Iterator[bpy.types.Mask]:
-    """A copy of a mask with its animated values as the scene has them: a render takes those of the window's scene."""
-    view_layer = scene.view_layers[0]
-    view_layer.update()
-    now = mask.evaluated_get(view_layer.depsgraph).copy()
-    try:
-        now.animation_data_clear()
-        yield now
-    finally:
-        bpy.data.masks.remove(now)
-
-
-@contextmanager
-def _mask_scene(mask: bpy.types.Mask, size: tuple[int, int]) -> Iterator[tuple[bpy.types.Scene, bpy.types.Node]]:
-    """A temporary scene of (width, height) pixels that evaluates a mask, and the node whose mask it renders."""
-    scene = bpy.data.scenes.new("Kinora Masks")
-    own = None
-    try:
-        if hasattr(scene, "compositing_node_group"):
-            own = tree = scene.compositing_node_group = bpy.data.node_groups.new(scene.name, "CompositorNodeTree")
-            tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
-            result = tree.nodes.new("NodeGroupOutput")
-        else:
-            scene.use_nodes = True
-            tree = scene.node_tree
-            tree.nodes.clear()
-            result = tree.nodes.new("CompositorNodeComposite")
-        tree.nodes.new("CompositorNodeMask").mask = mask
-        source = tree.nodes.new("CompositorNodeMask")
-        inside = tree.nodes.new("ShaderNodeMath" if own else "CompositorNodeMath")
-        inside.operation = "GREATER_THAN"
-        inside.inputs[1].default_value = _INSIDE
-        tree.links.new(source.outputs[0], inside.inputs[0])
-        tree.links.new(inside.outputs[0], result.inputs[0])
-        render = scene.render
-        render.resolution_x, render.resolution_y = size
-        render.resolution_percentage = 100
-        render.use_sequencer = False
-        render.dither_intensity = 0.0
-        render.engine = "CYCLES" if hasattr(scene, "cycles") else render.engine
-        render.image_settings.file_format = "PNG"
-        render.image_settings.color_mode, render.image_settings.color_depth = "BW", "8"
-        scene.view_settings.view_transform = "Raw"
-        yield scene, source
-    finally:
-        bpy.data.scenes.remove(scene)
-        if own is not None:
-            bpy.data.node_groups.remove(own)

@@ -13,9 +13,9 @@ from ..scene.mask_editing import (
     free_folder,
     masks_to_splines,
     plate_clip,
-    render_masks,
     show_masks,
 )
+from ..scene.mask_render import render_masks
 from ..scene.mask_use import use_masks
 from ..wire.errors import UserError
 from .acting import ImportOperator, ImportPanel
@@ -115,7 +115,12 @@ class KINORA_OT_render_masks(ImportOperator, bpy.types.Operator):
         if mask is None:
             raise UserError("No mask is chosen", "choose one, or make one with Masks to Splines")
         folder = new_folder(self.directory, imported)
-        render_masks(imported, mask, folder)
+        manager = context.window_manager
+        manager.progress_begin(0, 100)
+        try:
+            render_masks(imported, mask, folder, lambda part: manager.progress_update(100 * part))
+        finally:
+            manager.progress_end()
         show_masks(imported, folder)
         settings.folder = str(folder)
         return f"Masks written to {folder}"

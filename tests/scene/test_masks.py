@@ -19,9 +19,9 @@ from blender_addon.scene.mask_editing import (
     free_folder,
     masks_to_splines,
     plate_mask,
-    render_masks,
     undistorted_mask,
 )
+from blender_addon.scene.mask_render import render_masks
 from blender_addon.scene.mask_use import grid_mask, mask_files, read_masks, use_masks
 from blender_addon.wire.capture import PlateMap
 from blender_addon.wire.errors import UserError
@@ -93,6 +93,30 @@ def test_fewer_corners_change_the_edge_only(tmp_path, scene):
         off = (seen != blob(1)).astype(np.uint8)
         assert not cv2.erode(off, np.ones((4, 4), np.uint8)).any()
         assert off.mean() < 0.02
+
+
+@pytest.mark.parametrize("blend", ["MERGE_SUBTRACT", "MERGE_ADD", "DARKEN"])
+def test_layers_are_put_together_as_blender_does(tmp_path, scene, blend):
+    """A second layer, subtracted, inverted, or where both are."""
+    found = shot(tmp_path, scene, frames=2)
+    mask = masks_to_splines(found, [0], tolerance_px=0, smallest_px=0)
+    other = masks_to_splines(found, [1], tolerance_px=0, smallest_px=0)
+    layer = mask.layers.new(name="Other")
+    layer.use_fill_holes, layer.blend, layer.invert = True, blend, blend == "MERGE_ADD"
+    if hasattr(layer, "fill_solver"):
+        layer.fill_solver = "SWEEP_LINE"  # the one of 5.2 fills holes
+    for spline in other.layers[0].splines:
+        copy = layer.splines.new()
+        copy.use_cyclic = True
+        copy.points.add(len(spline.points) - len(copy.points))
+        for a, b in zip(copy.points, spline.points):
+            a.handle_type = "VECTOR"
+            a.co, a.handle_left, a.handle_right = b.co, b.co, b.co
+    render_masks(found, mask, tmp_path / "masks")
+    seen = read_grey(tmp_path / "masks" / EDITED_NAME.format(0)) > 0.5
+    a, b = blob(0), blob(1)
+    expected = {"MERGE_SUBTRACT": a & ~b, "MERGE_ADD": a | ~b, "DARKEN": a & b}[blend]
+    assert np.array_equal(seen, expected)
 
 
 def test_a_frame_without_movers_has_no_splines(tmp_path, scene):

@@ -58,11 +58,14 @@ class KINORA_OT_measure_camera(CameraOperator, bpy.types.Operator):
 
 
 class KINORA_OT_smooth_camera(CameraOperator, bpy.types.Operator):
-    """Smooth the camera of the capture. It is always made from the capture, so it can be changed and taken back.
-    Keys that were edited by hand are replaced"""
+    """Smooth the camera of the capture."""
 
     bl_idname = "kinora.smooth_camera"
     bl_label = "Smooth Camera"
+    bl_description = (
+        "Smooth the camera of the capture. It is always made from the capture, so it can be changed and taken back. "
+        "Keys that were edited by hand are replaced"
+    )
 
     location: bpy.props.FloatProperty(
         name="Location",
@@ -289,11 +292,14 @@ class KINORA_OT_plate_undistorted(CameraOperator, bpy.types.Operator):
 
 
 class KINORA_OT_write_st_maps(CameraOperator, bpy.types.Operator):
-    """Write the plate's lens distortion as two 32-bit EXR pictures for compositing: one makes the plate straight,
-    the other bends a render like the plate"""
+    """Write the plate's lens distortion as two pictures for compositing."""
 
     bl_idname = "kinora.write_st_maps"
     bl_label = "Write ST Maps"
+    bl_description = (
+        "Write the plate's lens distortion as two 32-bit EXR pictures for compositing: one makes the plate straight, "
+        "the other bends a render like the plate"
+    )
     bl_options = {"REGISTER"}
 
     directory: bpy.props.StringProperty(

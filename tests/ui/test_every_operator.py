@@ -39,6 +39,8 @@ WITHOUT_UNDO = {
     "reconstruct": "sends a job",
     "remove_job": "the list of jobs is not in the file",
     "setup_backend": "installs on this computer",
+    "show_compositor": "an editor of the screen",
+    "show_picture": "an editor of the screen",
     "setup_cancel": "a process",
     "write_st_maps": "writes files",
 }

@@ -46,8 +46,11 @@ class Recorder:
             for key in {"icon", "type"} & set(given):
                 assert given[key] in parameters[key].enum_items, given[key]
             if name == "prop":
-                assert given["property"] in given["data"].bl_rna.properties, given["property"]
-                given.setdefault("text", given["data"].bl_rna.properties[given["property"]].name)
+                custom = given["property"].startswith('["')  # an input of a modifier, before Blender 5.2
+                known = [f'["{key}"]' for key in given["data"].keys()] if custom else given["data"].bl_rna.properties  # noqa: SIM118
+                assert given["property"] in known, given["property"]
+                if not custom:
+                    given.setdefault("text", known[given["property"]].name)
             if name == "operator":
                 group, _, function = given["operator"].partition(".")
                 operator = getattr(getattr(bpy.ops, group), function).get_rna_type()

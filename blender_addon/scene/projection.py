@@ -9,19 +9,26 @@ from __future__ import annotations
 from typing import Any
 
 import bpy
+import numpy as np
 
 from ..wire.capture import Capture
+from ..wire.errors import UserError
+from .belongings import remove_unused
 from .conventions import blender_lens, sensor_width
 from .graph import _arrange
 from .images import Timing, time_sequence
 from .imported import ROLE, ROOT_POINTER, Imported, mark
-from .nodes import find_modifier, get_input, set_input
-from .player import COLOR
+from .keys import unkey
+from .nodes import find_modifier, get_input, input_names, set_input
+from .player import CLIP_FRAME, COLOR
 
 POINTS, MESH, HOLDOUT, CATCHER, PROJECTION = "points", "mesh", "holdout", "shadow_catcher", "projection"
 
 #: On the object: its use, and the material that it has as points and as a mesh.
 USE, LOOK = "kinora_use", "kinora_look"
+
+#: The node of a projection that holds the pictures.
+_PLATE = "Plate"
 
 
 def use_of(ob: bpy.types.Object) -> str:
@@ -33,22 +40,44 @@ def set_use(imported: Imported, ob: bpy.types.Object, use: str) -> None:
     """Show a depth-projected object as points or a mesh, or have the mesh cut CG out, catch shadows, carry the plate.
 
     The artist's material comes back with points and mesh. Raises UserError when a projection needs a capture that is
-    not where it was.
+    not where it was, or when the artist took the object's nodes off.
     """
     modifier = find_modifier(ob)
-    material = get_input(modifier, "Material")
-    if use_of(ob) in (POINTS, MESH, HOLDOUT):
-        ob[LOOK] = material
+    if modifier is None:
+        raise UserError(f"The nodes of {ob.name} were removed", "make it again from the capture")
+    look = _look(ob)
+    if look is not None:
+        ob[LOOK] = look
     if use == PROJECTION:
         material = _own(imported, PROJECTION) or _mesh_projection(imported, ob)
+        show_when(material, _timing(ob))
     elif use == CATCHER:
         material = _own(imported, CATCHER) or _catcher(imported)
     else:
-        material = ob.get(LOOK)
+        material = look
+    before = get_input(modifier, "Material")
     ob[USE] = use
     set_input(modifier, "Surface", use != POINTS)
     set_input(modifier, "Material", material)
+    if before is not None and before.get(ROLE) in (CATCHER, PROJECTION):
+        remove_unused([before])
     ob.is_holdout, ob.is_shadow_catcher = use == HOLDOUT, use == CATCHER
+
+
+def inherit_use(imported: Imported, new: bpy.types.Object, old: bpy.types.Object) -> None:
+    """Give an object that takes the place of another one its use, or if it is no mesh the material of its points."""
+    if USE not in old:
+        return
+    new.is_holdout = new.is_shadow_catcher = False
+    modifier = find_modifier(new)
+    set_input(modifier, "Material", _look(old))
+    if "Surface" in input_names(modifier):
+        set_use(imported, new, use_of(old))
+
+
+def _look(ob: bpy.types.Object) -> bpy.types.Material | None:
+    """The material of a depth-projected object's points and mesh, which some uses replace."""
+    return ob.get(LOOK) if use_of(ob) in (CATCHER, PROJECTION) else get_input(find_modifier(ob), "Material")
 
 
 def _own(imported: Imported, role: str) -> bpy.types.Material | None:
@@ -58,14 +87,18 @@ def _own(imported: Imported, role: str) -> bpy.types.Material | None:
 
 
 def _mesh_projection(imported: Imported, ob: bpy.types.Object) -> bpy.types.Material:
-    modifier = find_modifier(ob)
-    capture = imported.capture()
-    timing = Timing(round(get_input(modifier, "Start Frame")), capture.clip.clip_frames)
-    material = projection_material(
-        f"{imported.name} Projection", capture, imported.camera, get_input(modifier, "Plate"), timing
-    )
+    plate = get_input(find_modifier(ob), "Plate")
+    name = f"{imported.name} Projection"
+    material = projection_material(name, imported.capture(), imported.camera, plate)
     mark(material, PROJECTION, imported.root)
     return material
+
+
+def _timing(ob: bpy.types.Object) -> Timing:
+    """When a depth-projected object shows which picture, at its own speed 1."""
+    clip_frames = np.empty(len(ob.data.vertices), np.float32)
+    ob.data.attributes[CLIP_FRAME].data.foreach_get("value", clip_frames)
+    return Timing(round(get_input(find_modifier(ob), "Start Frame")), np.rint(clip_frames).astype(int))
 
 
 def _catcher(imported: Imported) -> bpy.types.Material:
@@ -83,11 +116,11 @@ def _catcher(imported: Imported) -> bpy.types.Material:
 
 
 def projection_material(
-    name: str, capture: Capture, camera: bpy.types.Object, image: bpy.types.Image, timing: Timing | int
+    name: str, capture: Capture, camera: bpy.types.Object, image: bpy.types.Image
 ) -> bpy.types.Material:
-    """An emission of what `camera` sees in the T pictures of `image` (processed grid, from file 0); else transparent.
+    """An emission of what `camera` sees in the pictures of `image` (the processed grid); transparent elsewhere.
 
-    `timing` says when each picture is shown, or is the number of the one that always is.
+    See `show_when` for which picture that is.
     """
     material = _empty_material(name)
     tree = material.node_tree
@@ -134,13 +167,7 @@ def projection_material(
     v = math("SUBTRACT", 1.0 + to_grid.oy / grid_height, v)
 
     texture = node("TexImage", Vector=node("CombineXYZ", X=u, Y=v).outputs[0])
-    texture.name, texture.image, texture.extension = "Plate", image, "CLIP"
-    if isinstance(timing, Timing):
-        action = None if len(timing.clip_frames) == timing.length else bpy.data.actions.new(name)
-        time_sequence(texture.image_user, timing, tree, 'nodes["Plate"].image_user', action)
-    else:
-        user = texture.image_user
-        user.frame_start, user.frame_duration, user.frame_offset = 1, 1, timing - 1
+    texture.name, texture.image, texture.extension = _PLATE, image, "CLIP"
     inside = math("MULTIPLY", texture.outputs["Alpha"], math("GREATER_THAN", distance, 0.0))
     mixed = node("MixShader")
     output = node("OutputMaterial")
@@ -150,6 +177,18 @@ def projection_material(
     feed(output.inputs["Surface"], mixed.outputs[0])
     _arrange(tree)
     return material
+
+
+def show_when(material: bpy.types.Material, timing: Timing | int) -> None:
+    """Have a projection show each picture in its time, or always the one of that number."""
+    tree = material.node_tree
+    user = tree.nodes[_PLATE].image_user
+    path = f'nodes["{_PLATE}"].image_user'
+    unkey(tree, f"{path}.frame_offset")
+    if isinstance(timing, Timing):
+        time_sequence(user, timing, tree, path, None)
+    else:
+        user.frame_start, user.frame_duration, user.frame_offset = 1, 1, timing - 1
 
 
 def _driven(tree: bpy.types.NodeTree, camera: bpy.types.Object, path: str) -> bpy.types.NodeSocket:

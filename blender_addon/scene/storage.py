@@ -26,8 +26,10 @@ from .materials import point_material
 from .nodes import find_modifier, get_input, input_names, set_input
 from .options import ImportOptions
 from .projected import make_projected, write_sequences
+from .projection import LOOK, inherit_use
 from .steps import Step, Steps, all_or_nothing, in_thread
 from .storage_files import MANIFEST, size_of, storage_folder
+from .succession import succeed
 
 EMBEDDED = "embedded"
 
@@ -250,23 +252,24 @@ def _set(ob: bpy.types.Object, values: dict[str, Any]) -> None:
 
 
 def _place(imported: Imported, ob: bpy.types.Object, like: bpy.types.Object | None) -> None:
-    """Link a new object where another one is, with its parent and transform unless one of them hangs on the camera."""
-    for collection in like.users_collection if like else [imported.collection]:
-        collection.objects.link(ob)
-    if like is None or PROJECTED in (ob[ROLE], like[ROLE]):
+    """Put a new object where another one is; one of the two that hangs on the camera has a place of its own."""
+    hangs = PROJECTED in (ob[ROLE], like[ROLE] if like else "")
+    if like is None:
+        imported.collection.objects.link(ob)
+    else:
+        succeed(ob, like, same_place=not hangs)
+        inherit_use(imported, ob, like)
+    if like is None or hangs:
         ob.parent = imported.camera if ob[ROLE] == PROJECTED else imported.root
-        return
-    ob.parent, ob.parent_type, ob.parent_bone = like.parent, like.parent_type, like.parent_bone
-    ob.matrix_parent_inverse = like.matrix_parent_inverse
-    ob.rotation_mode, ob.matrix_basis = like.rotation_mode, like.matrix_basis
-    for constraint in like.constraints:
-        ob.constraints.copy(constraint)
 
 
 def _take_over(imported: Imported, old: Stored, new: Stored) -> None:
     """Give what points to the old objects the new ones, and remove the old."""
     for child in _children(old) if PROJECTED in (old.kind, new.kind) else []:
         _hang(child, imported.root)
+    if old.kind == new.kind == PROJECTED:  # a material may show them
+        for name in ("Depth", "Plate"):
+            _inputs(old.players[0])[name].user_remap(_inputs(new.players[0])[name])
     heirs = [*new.players[: len(old.players)], *[new.players[0]] * len(old.objects)]
     for ob, heir in zip([*old.players, *(ob for ob in old.objects if ob not in old.players)], heirs):
         for collection in ob.users_collection:
@@ -305,6 +308,7 @@ def _remove(stored: Stored) -> None:
         needed += [ob.data, *(value for value in _inputs(ob).values() if _made_by_import(value))]
         modifier = find_modifier(ob)
         needed += [modifier.node_group] if modifier else []
+        needed += [ob[LOOK]] if _made_by_import(ob.get(LOOK)) else []
         if ob.animation_data is not None and ob.animation_data.action is not None:
             needed.append(ob.animation_data.action)
     clouds = [ob for collection in _frames(stored.objects) for ob in collection.objects]

@@ -1,12 +1,15 @@
 """One capture on one root as embedded, linked or depth-projected points: added, converted into each other, removed."""
 
+import shutil
+
 import bpy
 import numpy as np
 import pytest
 from mathutils import Matrix
 
 from blender_addon.scene.imported import LINKED, PLAYER, PROJECTED, STATIC, imported_in
-from blender_addon.scene.nodes import find_modifier, get_input, set_input
+from blender_addon.scene.nodes import find_modifier, get_input, input_path, set_input
+from blender_addon.scene.projection import set_use, use_of
 from blender_addon.scene.steps import finish
 from blender_addon.scene.storage import EMBEDDED, add_storage, convert_storage, remove_storage, storages
 from blender_addon.wire.errors import UserError
@@ -15,11 +18,29 @@ from tests.scene.captures import imported, shown, small
 KINDS = (EMBEDDED, LINKED, PROJECTED)
 
 
+@pytest.fixture(scope="module")
+def artists_file(tmp_path_factory):
+    """A .blend with an import of a small room, every frame embedded."""
+    folder = tmp_path_factory.mktemp("made")
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    imported(small(), folder, bpy.context.scene, storage="frames")
+    bpy.ops.wm.save_as_mainfile(filepath=str(folder / "shot.blend"))
+    return folder
+
+
 @pytest.fixture
-def one(tmp_path, scene):
-    """An import of a small room with every frame embedded."""
-    imported(small(), tmp_path, scene, storage="frames")
-    return imported_in(scene)[0]
+def one(artists_file, tmp_path):
+    """The import, in a copy of the file beside a copy of its capture."""
+    shutil.copytree(artists_file, tmp_path, dirs_exist_ok=True)
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "shot.blend"))
+    one = imported_in(bpy.context.scene)[0]
+    one.root["kinora_folder"] = str(tmp_path / "capture")
+    return one
+
+
+@pytest.fixture
+def scene(one):
+    return bpy.context.scene
 
 
 def points_of(one, kind: str) -> np.ndarray:
@@ -82,9 +103,8 @@ def test_there_and_back_leaves_nothing_behind(one, scene):
     assert len(datablocks()) == len(before), datablocks() ^ before
 
 
-def test_a_split_capture_is_one_storage_with_its_static_cloud(tmp_path, scene):
-    imported(small(), tmp_path, scene, storage="split")
-    one = imported_in(scene)[0]
+def test_a_split_capture_is_one_storage_with_its_static_cloud(one):
+    finish(convert_storage(one, EMBEDDED, EMBEDDED, split=True))
     assert [ob["kinora_role"] for ob in storages(one)[0].objects] == [PLAYER, STATIC]
     finish(convert_storage(one, EMBEDDED, LINKED))
     assert not one.objects(PLAYER)
@@ -167,7 +187,7 @@ def test_given_up_half_way_nothing_stays(one, tmp_path):
         steps.close()
         assert datablocks() == before
     assert np.array_equal(points_of(one, EMBEDDED), points)
-    assert {path.name for path in tmp_path.iterdir()} <= {"capture", "capture_linked"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"capture", "shot.blend", "capture_linked"}
 
 
 def test_a_folder_of_something_else_is_left_alone(one, tmp_path):
@@ -177,3 +197,50 @@ def test_a_folder_of_something_else_is_left_alone(one, tmp_path):
     finish(add_storage(one, LINKED))
     assert storages(one)[1].files == tmp_path / "capture_linked_2"
     assert [path.name for path in mine.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(("source", "kind"), [(EMBEDDED, LINKED), (LINKED, PROJECTED), (PROJECTED, LINKED)])
+def test_keys_drivers_and_visibility_go_over(one, scene, source, kind):
+    if source != EMBEDDED:
+        finish(convert_storage(one, EMBEDDED, source))
+    player = storages(one)[0].players[0]
+    player.hide_render, player.visible_shadow, player.pass_index = True, False, 7
+    modifier = find_modifier(player)
+    set_input(modifier, "Use Clip Frame", True)
+    for frame, clip_frame in ((1, 4.0), (4, 1.0)):
+        set_input(modifier, "Clip Frame", clip_frame)
+        player.keyframe_insert(input_path(modifier, "Clip Frame"), frame=frame)
+    driver = player.driver_add(input_path(modifier, "Min Confidence")).driver
+    driver.type = "SUM"
+    variable = driver.variables.new()
+    variable.targets[0].id, variable.targets[0].data_path = one.root, "pass_index"
+    player.location.x = 0.5
+
+    finish(convert_storage(one, source, kind))
+    new = storages(one)[0].players[0]
+    assert (new.hide_render, new.visible_shadow, new.pass_index) == (True, False, 7)
+    assert new.location.x == (0.0 if PROJECTED in (source, kind) else 0.5)
+    for frame, clip_frame in ((1, 4.0), (4, 1.0)):
+        scene.frame_set(frame)
+        assert get_input(find_modifier(new), "Clip Frame") == clip_frame
+    one.root.pass_index = 1
+    bpy.context.view_layer.update()
+    assert get_input(find_modifier(new), "Min Confidence") == 1.0
+
+
+def test_the_use_of_a_mesh_outlives_its_making_again(one, scene):
+    finish(convert_storage(one, EMBEDDED, PROJECTED))
+    look = get_input(find_modifier(one.objects(PROJECTED)[0]), "Material")
+    for use in ("shadow_catcher", "holdout", "projection"):
+        set_use(one, one.objects(PROJECTED)[0], use)
+        shutil.rmtree(storages(one)[0].files)
+        finish(convert_storage(one, PROJECTED, PROJECTED))
+        new = one.objects(PROJECTED)[0]
+        assert use_of(new) == use
+        assert get_input(find_modifier(new), "Surface")
+        assert (new.is_holdout, new.is_shadow_catcher) == (use == "holdout", use == "shadow_catcher")
+    material = get_input(find_modifier(new), "Material")
+    assert material.node_tree.nodes["Plate"].image is get_input(find_modifier(new), "Plate")
+    finish(convert_storage(one, PROJECTED, EMBEDDED))
+    assert get_input(find_modifier(one.objects(PLAYER)[0]), "Material") is look
+    assert not [d for d in datablocks() if "Catcher" in d or "Projection" in d]

@@ -66,10 +66,11 @@ class KINORA_PG_facts(bpy.types.PropertyGroup):
     counted: bpy.props.BoolProperty()
     audio: bpy.props.BoolProperty()
     warnings: bpy.props.StringProperty()  # a line each
+    problem: bpy.props.StringProperty()  # why the backend cannot read it
 
     def show(self, path: Path, facts: ClipFacts | None) -> None:
         """Keep what is known of the clip at `path`."""
-        self.of = str(path) if facts else ""
+        self.of, self.problem = str(path) if facts else "", ""
         if facts is None:
             return
         limit = Fraction(facts.fps).limit_denominator(1001)
@@ -82,7 +83,7 @@ class KINORA_PG_facts(bpy.types.PropertyGroup):
         if not self.of:
             return None
         names = (p.identifier for p in self.bl_rna.properties)
-        names = (n for n in names if n not in ("rna_type", "name", "of"))
+        names = (n for n in names if n not in ("rna_type", "name", "of", "problem"))
         values = {name: getattr(self, name) for name in names}
         return ClipFacts.from_json({**values, "warnings": [w for w in self.warnings.split("\n") if w]})
 

@@ -245,6 +245,10 @@ def draw_clip(layout, context, settings) -> None:
     column.scale_y = 0.85
     for line in lines(facts):
         column.label(text=line)
+    if settings.facts.problem:
+        alert = layout.column()
+        alert.alert = True
+        draw_wrapped(alert, context, sentence(settings.facts.problem), icon="ERROR")
     for warning in facts.warnings:
         draw_wrapped(layout, context, warning, icon="ERROR" if "varies" in warning else "INFO")
 
@@ -284,6 +288,8 @@ def draw_estimate(layout, context, scene) -> None:
     """What the job would take, before it is sent; red where it would not end well."""
     answered = estimate_of(scene)
     if answered is None:
+        if session.current().state == "READY" and question_of(scene) is not None:
+            layout.label(text="Estimating", icon="TIME")
         return
     found = answered.answer
     if not isinstance(found, Estimate):  # an older backend, for example: no reason to hold anybody up

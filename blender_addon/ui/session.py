@@ -287,17 +287,19 @@ class Session:
         if self.state != "READY" or self._backend is None:
             return
         for facts in (scene.kinora.facts for scene in bpy.data.scenes):
-            if facts.of and not facts.counted and self.same_host:
+            if facts.of and not facts.counted and not facts.problem and self.same_host:
                 with contextlib.suppress(OSError):  # it is gone; Reconstruct says so
                     self.asking.answer(WhatClip.of(Path(facts.of)))
         self.asking.tick(self._backend.client)
 
     def _answered(self, event) -> None:
         question = self.asking.take(event)
-        if isinstance(question, WhatClip) and event.answer is not None:
+        if isinstance(question, WhatClip):
             for facts in (scene.kinora.facts for scene in bpy.data.scenes):
-                if facts.of == str(question.path):
+                if facts.of == str(question.path) and event.answer is not None:
                     facts.show(question.path, event.answer)
+                elif facts.of == str(question.path):
+                    facts.problem = f"{event.message}; {event.hint}" if event.hint else event.message
         redraw()
 
     # ---- what comes of it --------------------------------------------------------------------------------------

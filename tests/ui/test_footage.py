@@ -130,6 +130,19 @@ def test_the_backend_counts_the_clip_and_says_what_it_would_take(session, scene,
     assert "1 frame" in footage.estimate_of(scene).answer.problem
 
 
+@pytest.mark.usefixtures("server")
+def test_a_clip_that_only_blender_can_read_is_told_before_it_is_sent(session, scene, tmp_path):
+    """Blender reads any container; the backend takes those that cannot name other files."""
+    clip = write_video(tmp_path / "old.flv", pictures(5), codec="flv1")
+    scene.kinora.clip_path = str(clip)
+    assert scene.kinora.facts.frames == 5
+    bpy.ops.kinora.backend_start()
+    pump_until(session, lambda: scene.kinora.facts.problem)
+    assert "old.flv is not a video that can be read; give an mp4" in scene.kinora.facts.problem
+    scene.kinora.clip_path = ""
+    assert not scene.kinora.facts.problem
+
+
 # The queue
 
 

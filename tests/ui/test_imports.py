@@ -15,6 +15,8 @@ from blender_addon.scene.report import ImportReport
 from tests.scene.captures import small
 from tests.scene.test_update import census, of_another_engine
 
+from .conftest import pump_until
+
 
 @pytest.fixture
 def capture(tmp_path, scene) -> Path:
@@ -159,3 +161,20 @@ def test_a_folder_of_captures(scene, tmp_path):
         bpy.ops.kinora.import_captures()
     with pytest.raises(RuntimeError, match="There is no capture"):
         bpy.ops.kinora.import_captures(directory=str(tmp_path / "notes"))
+
+
+def test_a_second_job_of_the_clip_updates_the_import(server, session, scene, tmp_path):
+    """Reconstructed again, a clip comes into the import that the artist has worked on."""
+    clip = tmp_path / "street.mp4"
+    for i in range(2):
+        clip.write_text("work" + "\n" * (i + 1), encoding="utf-8")  # another content, another job
+        scene.kinora.clip_path = str(clip)
+        assert bpy.ops.kinora.reconstruct() == {"FINISHED"}
+        job = session.jobs[-1]
+        pump_until(session, lambda job=job: not job.active)
+        assert (job.state, job.message) == ("DONE", "")
+        the_import(scene).root.location.y = 4
+    found = the_import(scene)
+    assert found.root.location.y == 4
+    assert found.folder == job.folder
+    assert len([c for c in scene.collection.children if "kinora_role" in c]) == 1

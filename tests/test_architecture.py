@@ -15,6 +15,7 @@ NEVER = [
     ("blender_addon/wire", ("bpy", "zmq", *BACKEND_THINGS)),
     ("blender_addon/client.py", ("bpy", *BACKEND_THINGS)),
     ("blender_addon/launcher.py", ("bpy", *BACKEND_THINGS)),
+    ("blender_addon/installer.py", ("bpy", *BACKEND_THINGS)),
     ("blender_addon/events.py", ("bpy", "zmq", *BACKEND_THINGS)),
     ("blender_addon/job.py", ("bpy", *BACKEND_THINGS)),
     ("blender_addon/link.py", ("bpy", *BACKEND_THINGS)),
@@ -40,6 +41,8 @@ NEVER = [
     ("backend/device.py", ("backend.nets", "backend.clip", "backend.engines")),
     ("backend/known_cameras.py", ("backend.clip", "backend.engines")),
     ("backend/footage", ("backend.engines", "backend.server", "backend.export")),
+    ("backend/estimate.py", ("torch", "backend.engines", "backend.server")),
+    ("backend/monst3r/cost.py", ("torch", "backend.engines", "backend.server")),
     ("backend/export", ("backend.engines", "backend.clip", "backend.footage", "backend.server", "backend.pipeline")),
     ("backend/server/broker.py", ("torch", "av", "imageio", "cv2", "pycolmap", "backend.pipeline", "backend.clip")),
 ]

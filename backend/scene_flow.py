@@ -12,7 +12,7 @@ from .classical.flow import Flows, inside, sample
 from .classical.parallel import in_threads
 from .geometry.camera import pixel_centres
 from .run import Run
-from .wire import CONFIDENCE_CARD, Capture
+from .wire import CONFIDENCE_CARD, CONFIDENCE_MEASURED, Capture
 
 #: Pixels at 512 across by which flow and the flow back may disagree.
 MAX_ERROR_PX = 1.0
@@ -32,6 +32,7 @@ def velocities(capture: Capture, flows: Flows, run: Run) -> np.ndarray:
     `flows` are those between consecutive frames. A pixel's place in the world is compared with those where flow finds
     it in the next frame and in the one before; with one alone where the other does not know. A place counts where flow
     agrees with the flow back, on the same mover, away from jumps in depth, and where the depth is no mere guess.
+    The depth of a card is one, but not its place in the picture: a card's velocity is that within its plane.
     """
     count, height, width = capture.depth.shape
     velocity = np.lib.format.open_memmap(
@@ -78,11 +79,13 @@ def _velocity(
     seconds = capture.clip.timestamps
     xy = pixel_centres(width, height)[window].astype(np.float32)
     here, here_known = _places(t, xy, number, sound, capture)
+    on_card = np.asarray(capture.confidence[t][window], np.float32) < CONFIDENCE_MEASURED - 1e-3
     # The frame's own place stands for the one that a neighbour does not know.
     ends = {side: (here, np.full(here_known.shape, seconds[t]), np.zeros_like(here_known)) for side in (-1, 1)}
     for n, motion in beside.items():
         flow, error = (values[window] for values in motion)
         there, known = _places(n, xy + flow, number, sound, capture)
+        there = np.where(on_card[..., None], _onto_plane(there, here, t, n, capture), there)
         z, z_of_here = (_depth(points, capture.world_from_camera[n]) for points in (there, here))
         known &= here_known & (error < MAX_ERROR_PX * width / 512)
         known &= (z < MAX_CHANGE * z_of_here) & (z_of_here < MAX_CHANGE * z)
@@ -106,6 +109,14 @@ def _places(n: int, xy: np.ndarray, number: int, sound: np.ndarray, capture: Cap
     points = np.stack([(xy[..., 0] - cx) / fx * z, (xy[..., 1] - cy) / fy * z, z], axis=-1)
     camera = capture.world_from_camera[n]
     return points @ camera[:3, :3].T + camera[:3, 3], known
+
+
+def _onto_plane(there: np.ndarray, here: np.ndarray, t: int, n: int, capture: Capture) -> np.ndarray:
+    """(h, w, 3) places of frame n moved along their rays to the depth, in the camera of frame t, of those `here`."""
+    eye, ahead = capture.world_from_camera[n][:3, 3], capture.world_from_camera[t][:3, 2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = ((here - eye) @ ahead) / ((there - eye) @ ahead)
+    return eye + (there - eye) * np.where(np.isfinite(share), share, 1)[..., None]
 
 
 def _depth(points: np.ndarray, world_from_camera: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import pytest
 from backend.clip import Clip
 from backend.engines.classical import ClassicalEngine
 from backend.geometry.trajectory import absolute_trajectory_error
+from backend.pipeline import with_movers
 from backend.run import Run
 from backend.wire import (
     CONFIDENCE_CARD,
@@ -21,7 +22,7 @@ from backend.wire import (
     LensSettings,
     PlateMap,
 )
-from tests.worlds import as_capture, room
+from tests.worlds import Mover, as_capture, film, hand_held, room
 
 WIDTH, HEIGHT, FRAMES = 320, 180, 12
 FOCAL_PX = 0.9 * WIDTH
@@ -102,3 +103,18 @@ def test_the_same_job_gives_the_same_camera(world, tmp_path):
     # To a five-thousandth of the median depth: the solvers' threads add up in any order.
     np.testing.assert_allclose(a.world_from_camera, b.world_from_camera, atol=1e-3)
     assert replace(a.shot, details={}).kind == b.shot.kind
+
+
+@pytest.mark.slow
+def test_a_card_has_the_velocity_of_what_stands_on_it(tmp_path):
+    """A panel whose foot on the floor is seen, so that its card stands where it stands."""
+    lens = np.tile([FOCAL_PX, FOCAL_PX, WIDTH / 2, HEIGHT / 2], (FRAMES, 1))
+    centres = np.linspace((-0.5, 0.5, 4.6), (0.5, 0.5, 4.6), FRAMES)
+    world = film(hand_held(FRAMES), lens, WIDTH, HEIGHT, Mover(centres, (0.4, 0.7)))
+    capture = with_movers(capture_of(world, tmp_path), Run(work_dir=tmp_path))
+    path = absolute_trajectory_error(capture.world_from_camera, world.world_from_camera).alignment
+    found = np.asarray(capture.velocity, np.float64)[world.dynamic] @ path.rotation.T * path.scale
+    known = (found != 0).any(axis=1)
+    velocity = (centres[1] - centres[0]) * 24
+    assert known.mean() > 0.8
+    assert np.median(np.linalg.norm(found[known] - velocity, axis=1)) < 0.15 * np.linalg.norm(velocity)

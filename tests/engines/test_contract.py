@@ -17,6 +17,7 @@ from backend.engines.monst3r import MonST3REngine
 from backend.geometry.camera import unproject
 from backend.geometry.trajectory import absolute_trajectory_error
 from backend.known_cameras import KnownCameras
+from backend.pipeline import with_movers
 from backend.run import Run
 from backend.wire import (
     CONFIDENCE_MEASURED,
@@ -104,6 +105,7 @@ class Case:
     sure: float
     depth_error: float
     mask_iou: float
+    velocity_error: float
     parallax: bool
     takes_poses: bool
 
@@ -129,6 +131,7 @@ CASES = {
         sure=CONFIDENCE_MEASURED - 1e-3,
         depth_error=0.02,
         mask_iou=0.5,
+        velocity_error=0.4,  # the panel's foot is out of the picture, so its card stands too far away
         parallax=True,
         takes_poses=False,
     ),
@@ -137,6 +140,7 @@ CASES = {
         sure=1.5,
         depth_error=0.02,
         mask_iou=0.9,
+        velocity_error=0.15,
         parallax=False,
         takes_poses=True,
     ),
@@ -195,6 +199,21 @@ def test_what_moves_is_in_the_mask(made, moving):
     assert capture.plate_masks.shape == (FRAMES, HEIGHT, WIDTH)
     found, true = np.asarray(capture.plate_masks), moving.plate.dynamic
     assert (found & true).sum() / (found | true).sum() > case.mask_iou
+
+
+def test_what_moves_is_one_mover_with_its_true_velocity(made, moving, tmp_path):
+    """The pipeline's last step, with what an engine found: masks, depth and cameras that are not exact."""
+    case, capture, _ = made
+    capture = with_movers(capture, Run(work_dir=tmp_path))
+    true = case.grid(moving)
+    alignment = absolute_trajectory_error(capture.world_from_camera, true.world_from_camera).alignment
+    found = np.asarray(capture.velocity, np.float64)[true.dynamic] @ alignment.rotation.T * alignment.scale
+    velocity = (true.mover.centres[1] - true.mover.centres[0]) * 24
+    known = (found != 0).any(axis=1)
+    missed = np.linalg.norm(found[known] - velocity, axis=1) / np.linalg.norm(velocity)
+    assert known.mean() > 0.5
+    assert np.median(missed) < case.velocity_error
+    assert (capture.objects[true.dynamic & capture.dynamic] == 1).mean() > 0.95
 
 
 def test_nothing_is_claimed_without_a_depth(made):

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 TICK_S, LOOK_S = 0.2, 3.0
 LINES_SHOWN = 8
+SHOWN_FINDINGS = ("torch", "device", "disk")
 
 
 class Work:
@@ -32,7 +33,7 @@ class Work:
         self.long: Child | None = None
         self.looks: dict[str, Child] = {}  # by what is looked for
         self.weights: list[dict[str, Any]] = []
-        self.findings: list[str] = []
+        self.findings: list[tuple[bool, str, str]] = []  # of the doctor: good, what, in words
         self.note = ""  # why a look found nothing
         self._installed, self._asked = False, 0.0
         self._unseen = False  # the long work may have ended without being noticed
@@ -88,7 +89,8 @@ class Work:
 
     def _found(self, kind: str, look: Child) -> None:
         if kind == "doctor":  # it fails when something is wrong, and says what
-            self.findings = list(look.lines)
+            rows = [line.split(maxsplit=2) for line in look.lines if line[:3] in ("ok ", "!! ")]
+            self.findings = [(mark == "ok", name, text) for mark, name, text in rows]
         elif look.error:
             self.note = look.error
         else:
@@ -275,11 +277,21 @@ def draw_setup(layout, context) -> None:
         draw_wrapped(layout, context, "Allow Online Access in System > Network to install or download", icon="INFO")
     if now.long is not None:
         draw_work(layout, context, now.long)
-    for finding in now.findings:
-        wrong = finding.startswith("!!")
-        line = layout.row()
-        line.alert = wrong
-        line.label(text=finding[3:].strip(), icon="ERROR" if wrong else "CHECKMARK")
+    draw_findings(layout, now.findings)
+
+
+def draw_findings(layout, findings: list[tuple[bool, str, str]]) -> None:
+    """What is wrong, or that nothing is; and what the backend computes with."""
+    if not findings:
+        return
+    column = layout.column(align=True)
+    if all(good for good, _, _ in findings):
+        column.label(text="Everything that the backend needs is here", icon="CHECKMARK")
+    for good, name, text in findings:
+        if not good or name in SHOWN_FINDINGS:
+            row = column.row()
+            row.alert = not good
+            row.label(text=f"{sentence(name)}: {text}", icon="BLANK1" if good else "ERROR")
 
 
 def draw_work(layout, context, child: Child) -> None:

@@ -2,6 +2,7 @@
 
 An ST map is a picture of plate size whose red and green say where each of its pixels is to be taken from: fractions of
 the width from the left and of the height from below, at the centres of pixels, as Nuke and Blender's Map UV read them.
+Blue is 1 where there is such a place and 0 elsewhere: Map UV takes it for the alpha, and others ignore it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from ..wire.errors import UserError
 
 #: The files of `write_st_maps`: the first makes the plate straight, the second bends a render like the plate.
 UNDISTORT_NAME, REDISTORT_NAME = "st_undistort.exr", "st_redistort.exr"
+
+#: Both coordinates of a pixel that has no source: outside of every picture.
+NOWHERE = -1.0
 
 
 @dataclass(frozen=True)
@@ -83,19 +87,19 @@ class PlateLens:
     def st_maps(self) -> tuple[np.ndarray, np.ndarray]:
         """Two (height, width, 2) float32 ST maps, top row first: what straightens the plate, what bends a render.
 
-        A pixel that has no source points at (-1, -1), outside of every picture.
+        A pixel that has no source points at NOWHERE.
         """
         width, height = self.plate_size
         pixels = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1)
         maps = []
         for sources in (self.distort(pixels), self.undistort(pixels)):
             st = np.stack([sources[..., 0] / width, 1 - sources[..., 1] / height], axis=-1)
-            maps.append(np.nan_to_num(st, nan=-1.0).astype(np.float32))
+            maps.append(np.nan_to_num(st, nan=NOWHERE).astype(np.float32))
         return maps[0], maps[1]
 
 
 def write_st_maps(capture: Capture, folder: Path | str) -> tuple[Path, Path]:
-    """Write the two ST maps of a capture's plate to a folder, as 32-bit EXR with blue 0; files there are replaced.
+    """Write the two ST maps of a capture's plate to a folder, as 32-bit EXR; files there are replaced.
 
     Raises UserError when the plate has no distortion, or when the folder cannot be written.
     """
@@ -122,6 +126,7 @@ def _write_exr(st: np.ndarray, path: Path) -> None:
     height, width, _ = st.shape
     pixels = np.zeros((height, width, 4), np.float32)
     pixels[..., :2] = st[::-1]  # Blender's rows begin below
+    pixels[..., 2] = (pixels[..., :2] != NOWHERE).any(axis=-1)
     pixels[..., 3] = 1.0
     image = bpy.data.images.new(path.stem, width, height, float_buffer=True, is_data=True)
     try:

@@ -11,7 +11,9 @@ _BACK = (0, 0, 0, 0)
 _GOOD = (102, 153, 204, 255)
 _BAD = (217, 77, 64, 255)
 _SWITCHED_OFF = (90, 90, 90, 255)
-_THRESHOLD = (150, 60, 52, 255)
+_THRESHOLD = (150, 150, 150, 255)
+#: Width of a line: one pixel could fall between two of the screen's.
+_LINE_PX = 2
 _NOW = (240, 240, 240, 255)
 #: Of the strip below the bars, by what the solver said: nothing, low confidence, interpolated, no camera.
 _FLAG_COLOURS = (_BACK, (204, 153, 51, 255), (230, 190, 60, 255), (217, 77, 64, 255))
@@ -39,7 +41,7 @@ def picture(quality: SolveQuality, switched_off: frozenset[int], size: tuple[int
         colour = _BAD if errors.max() > ALERT_PX else _GOOD
         pixels[strip:, column][levels < errors.max()] = _SWITCHED_OFF if int(worst) in switched_off else colour
     threshold = strip + int(ALERT_PX / top * (height - strip))
-    pixels[threshold, ::2] = _THRESHOLD
+    pixels[threshold : threshold + _LINE_PX] = _THRESHOLD
     return pixels
 
 
@@ -51,7 +53,8 @@ def with_current(pixels: np.ndarray, quality: SolveQuality, scene_frame: float) 
     width = pixels.shape[1]
     marked = pixels.copy()
     column = int((scene_frame - frames[0] + 0.5) / (frames[-1] - frames[0] + 1) * width)
-    marked[:, min(column, width - 1)] = _NOW
+    column = min(column, width - _LINE_PX)
+    marked[:, column : column + _LINE_PX] = _NOW
     return marked
 
 

@@ -18,7 +18,7 @@ from .text import draw_wrapped
 
 #: Blender draws an icon as a square, so the graph is this many squares side by side.
 TILES = 4
-TILE_PX = 96
+TILE_PX = 64
 #: What a widget takes, and what the sidebar's borders take, before the interface scale.
 UNIT_PX, BORDERS_PX = 20, 48
 

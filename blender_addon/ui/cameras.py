@@ -10,6 +10,7 @@ from ..scene.camera import SCENE_FRAMES
 from ..scene.camera_edits import CameraEdits, edit_camera, set_sensor, switch_frames
 from ..scene.distortion import write_st_maps
 from ..scene.imported import Imported
+from ..scene.lens_nodes import lens_group
 from ..scene.markers import remove_markers, show_markers
 from ..scene.sensors import Sensor, known_sensors
 from ..scene.smoothing import Smoothing
@@ -300,7 +301,6 @@ class KINORA_OT_write_st_maps(CameraOperator, bpy.types.Operator):
         "Write the plate's lens distortion as two 32-bit EXR pictures for compositing: one makes the plate straight, "
         "the other bends a render like the plate"
     )
-    bl_options = {"REGISTER"}
 
     directory: bpy.props.StringProperty(
         name="Folder",
@@ -309,10 +309,18 @@ class KINORA_OT_write_st_maps(CameraOperator, bpy.types.Operator):
         options=RELATIVE,
     )
 
+    add_group: bpy.props.BoolProperty(
+        name="Add Node Group",
+        description="Add a group that applies the two pictures, for the compositor; it is under Add, Group",
+        default=True,
+    )
+
     def act_on(self, context, imported: Imported) -> str:
         capture = imported.capture()
         folder = absolute(self.directory) if self.directory else Path(capture.folder)
         paths = write_st_maps(capture, folder)
+        if self.add_group:
+            lens_group(imported, *paths)
         return f"Wrote {paths[0].name} and {paths[1].name} to {folder}"
 
 

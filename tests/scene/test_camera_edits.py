@@ -325,7 +325,7 @@ def test_the_graph_shows_where_the_artist_is():
     plain = picture(quality, frozenset(), (40, 32))
     marked = with_current(plain, quality, 3)
     assert (marked[:, 25] == 240).any()
-    assert np.flatnonzero((marked != plain).any(axis=(0, 2))).tolist() == [25]
+    assert np.flatnonzero((marked != plain).any(axis=(0, 2))).tolist() == [25, 26]
     assert with_current(plain, quality, 99) is plain
 
 

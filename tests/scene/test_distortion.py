@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from blender_addon.scene.distortion import PlateLens, write_st_maps
+from blender_addon.scene.imported import Imported
+from blender_addon.scene.lens_nodes import lens_group
 from blender_addon.wire.capture import PlateMap, write_capture
 from blender_addon.wire.errors import UserError
-from tests.scene.captures import small
+from tests.scene.captures import camera_of, imported, small
 
 SIZE = (192, 108)
 FOCAL = 150.0
@@ -55,8 +57,8 @@ def test_the_files_agree_with_opencv_both_ways(tmp_path, k1, k2):
     rays = np.c_[(pixels_of(redistort).reshape(-1, 2) - (96, 54)) / FOCAL, np.ones(SIZE[0] * SIZE[1])]
     again = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), matrix, terms)[0].reshape(*SIZE[::-1], 2)
     assert np.abs(again - centres()).max() < 1e-3
-    assert not undistort[..., 2].any()
-    assert not redistort[..., 2].any()
+    assert (undistort[..., 2] == 1).all()  # there is a source, which Blender's Map UV asks for
+    assert (redistort[..., 2] == 1).all()
 
 
 def test_a_picture_that_is_bent_and_made_straight_is_what_it_was():
@@ -84,6 +86,51 @@ def test_the_lens_stated_for_the_job_is_what_was_removed():
     assert PlateLens.of(shot(-0.1)).focal_px == pytest.approx((FOCAL, FOCAL))
     own = PlateLens.of(replace(shot(-0.1), settings={}, plate_map=PlateMap(48 / 192, 32 / 108)))
     assert own.focal_px[0] == pytest.approx(0.9 * 192)  # the room's own cameras
+
+
+def composited(scene, picture, group, output, tmp_path):
+    """(H, W) what an output of a compositor group makes of a grey picture."""
+    cv2.imwrite(str(tmp_path / "in.png"), np.repeat((picture * 255).round().astype(np.uint8)[..., None], 3, axis=2))
+    image = bpy.data.images.load(str(tmp_path / "in.png"))
+    image.colorspace_settings.name = "Non-Color"
+    if hasattr(scene, "compositing_node_group"):
+        tree = bpy.data.node_groups.new("Test", "CompositorNodeTree")
+        tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+        scene.compositing_node_group, result = tree, tree.nodes.new("NodeGroupOutput")
+    else:
+        scene.use_nodes, tree = True, scene.node_tree
+        tree.nodes.clear()
+        result = tree.nodes.new("CompositorNodeComposite")
+    source, node = tree.nodes.new("CompositorNodeImage"), tree.nodes.new("CompositorNodeGroup")
+    source.image, node.node_tree = image, group
+    tree.links.new(source.outputs["Image"], node.inputs["Image"])
+    tree.links.new(node.outputs[output], result.inputs[0])
+    scene.render.engine, scene.cycles.samples, scene.view_settings.view_transform = "CYCLES", 1, "Raw"
+    scene.render.image_settings.file_format = "OPEN_EXR"
+    scene.render.filepath = str(tmp_path / "out.exr")
+    for ob in scene.objects:
+        ob.hide_render = ob.type != "CAMERA"
+    bpy.ops.render.render(write_still=True)
+    return read(tmp_path / "out.exr")[..., 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output", ["Undistorted", "Distorted"])
+def test_the_node_group_moves_every_dot_where_the_lens_says(tmp_path, scene, output):
+    capture = shot(-0.25, 0.08)
+    one = Imported(camera_of(imported(capture, tmp_path, scene)).parent)
+    group = lens_group(one, *write_st_maps(capture, tmp_path / "maps"))
+    assert lens_group(one, *write_st_maps(capture, tmp_path / "maps")) == group  # not twice
+    flat = np.stack(np.meshgrid([40.0, 96, 150], [30.0, 54, 80]), axis=-1).reshape(-1, 2)
+    bent = PlateLens.of(capture).distort(flat)
+    before, after = (bent, flat) if output == "Undistorted" else (flat, bent)
+    assert np.abs(bent - flat).max() > 0.5
+    x, y = np.moveaxis(centres(), -1, 0)
+    dots = sum(np.exp(-((x - u) ** 2 + (y - v) ** 2) / 8) for u, v in before)
+    found = composited(scene, dots, group, output, tmp_path)
+    for u, v in after:
+        weight = found * (np.hypot(x - u, y - v) < 9)
+        assert np.hypot((x * weight).sum() / weight.sum() - u, (y * weight).sum() / weight.sum() - v) < 0.25
 
 
 def test_a_straight_plate_has_no_maps_and_a_file_is_no_folder(tmp_path):

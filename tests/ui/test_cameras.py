@@ -188,5 +188,6 @@ def test_st_maps_beside_the_capture_or_where_the_artist_says(scene, tmp_path):
     assert kinora.write_st_maps(directory=str(tmp_path / "maps")) == {"FINISHED"}
     for place in (folder, tmp_path / "maps"):
         assert sorted(p.name for p in place.glob("st_*")) == ["st_redistort.exr", "st_undistort.exr"]
+    assert [g.name for g in bpy.data.node_groups if "Lens" in g.name] == ["room Lens Distortion"]
     with pytest.raises(RuntimeError, match="not saved yet"):
         kinora.write_st_maps(directory="//maps")

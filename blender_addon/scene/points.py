@@ -11,7 +11,7 @@ import numpy as np
 from ..wire.capture import Capture
 from .conventions import rays_matrix
 from .player import CLIP_FRAME, COLOR, CONFIDENCE, DYNAMIC, OBJECT, PIXEL_ANGLE, VELOCITY
-from .steps import Step, Steps, finish
+from .steps import Step, Steps, finish, remove_all
 from .workbench import evaluated, workbench
 
 #: Property of a frame's object: which frame of the capture it is, from 0.
@@ -41,7 +41,7 @@ class CloudFactory:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        bpy.data.batch_remove([*self._blank.values(), self._tree])
+        remove_all([*self._blank.values(), self._tree])
 
     def new(self, name: str, positions: np.ndarray, **attributes: np.ndarray) -> bpy.types.PointCloud:
         """A cloud of (N, 3) positions with attributes.

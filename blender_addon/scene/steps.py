@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import NamedTuple, TypeVar
 
 import bpy
@@ -103,6 +103,18 @@ def all_or_nothing(steps: Steps[Result]) -> Steps[Result]:
         made.update(range(before + 1, _newest() + 1))
         _remove(made)
         raise
+
+
+def remove_all(datablocks: Iterable[bpy.types.ID]) -> None:
+    """Remove datablocks, of which some may be gone already: Blender's own `batch_remove` crashes on those."""
+    bpy.data.batch_remove([d for d in datablocks if _alive(d)])
+
+
+def _alive(datablock: bpy.types.ID) -> bool:
+    try:
+        return bool(datablock.name_full)
+    except ReferenceError:
+        return False
 
 
 def _remove(made: set[int]) -> None:

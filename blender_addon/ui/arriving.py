@@ -38,7 +38,7 @@ class Arrival:
         _under_way.add(self)
 
     def work(self, seconds: float) -> bpy.types.Collection | None:
-        """Go on for about so long; the collection once it is done. Raises UserError when it cannot be imported."""
+        """Go on for about so long, a step at least; the collection once it is done. Raises UserError when it cannot be imported."""
         end = time.perf_counter() + seconds
         if self._steps is None:
             scene = self.scene.find()
@@ -48,10 +48,10 @@ class Arrival:
             self.found = frozenset(imported.root.session_uid for imported in imported_in(scene))
             self._steps = import_steps(self.folder, scene, self.options)
         try:
-            while time.perf_counter() < end:
+            while True:
                 step = next(self._steps)
                 self.fraction = step.fraction
-                if step.waiting:
+                if step.waiting or time.perf_counter() >= end:
                     break
         except StopIteration as done:
             self._steps = None

@@ -9,20 +9,23 @@ from ..wire import ClassicalSettings, JobSettings
 
 #: Core seconds by stage: a constant, and for each frame, frame and grid Mpx, frame and stored plate Mpx.
 STAGES = {
-    "Reading the clip": (0.0, 0.0095, 0.0, 0.0),
-    "Tracking points": (0.0, 0.0129, 0.0, 0.0255),
-    "Solving the camera": (0.0, 0.0955, 0.0, 0.109),
-    "Optical flow": (0.0, 0.0, 1.1, 0.0129),
-    "Finding movers": (0.0, 0.002, 0.621, 0.0),
-    "Solving without movers": (0.0, 0.266, 0.872, 0.0),
-    "Measuring depth": (0.0, 0.0, 1.1, 0.0),
-    "Filling": (0.0, 0.0, 0.313, 0.022),
-    "Writing the capture": (0.0, 0.0114, 0.353, 0.0),
+    "Reading the clip": (0.045, 0.00519, 0.00279, 0.0),
+    "Tracking points": (0.0, 0.0108, 0.0447, 0.0187),
+    "Solving the camera": (0.0, 0.108, 0.0, 0.0951),
+    "Optical flow": (0.0, 0.0, 1.14, 0.00807),
+    "Finding movers": (0.0, 0.0, 0.616, 0.0),
+    "Solving without movers": (0.504, 0.188, 0.717, 0.0961),
+    "Measuring depth": (0.0, 0.0, 1.14, 0.0),
+    "Filling": (0.0478, 0.0, 0.236, 0.0259),
+    "Following movers": (0.0, 0.0, 0.688, 0.00315),
+    "Writing the capture": (0.0, 0.00449, 0.333, 0.0288),
 }
 #: Stages that all cores work on, up to so many.
-SHARED, CORES_USED = ("Optical flow", "Finding movers", "Measuring depth", "Filling"), 8
+SHARED = ("Optical flow", "Finding movers", "Measuring depth", "Filling")
+CORES_USED = 8
+OF_MOVERS = ("Finding movers", "Following movers")
 #: Bytes: a constant, and for each frame and grid pixel, and each frame and stored plate pixel.
-MEMORY = (218e6, 88.9, 3.7)
+MEMORY = (217e6, 88.1, 3.41)
 START_S = 2.0
 #: Single stages are off by up to half in that fit, and other clips and processors differ more.
 SPREAD = 1.9
@@ -35,7 +38,7 @@ def cost(footage: Footage, settings: JobSettings, machine: Machine) -> Cost:
     plate = footage.megapixels(max(STORE_LONG_SIDE, settings.clip.long_side))
     stages = {"Starting": START_S}
     for stage, (constant, frame, frame_grid, frame_plate) in STAGES.items():
-        if stage == "Finding movers" and not options.find_movers:
+        if stage in OF_MOVERS and not options.find_movers:
             continue
         core_s = constant + frames * (frame + frame_grid * grid + frame_plate * plate)
         stages[stage] = core_s / (min(machine.cores, CORES_USED) if stage in SHARED else 1)

@@ -14,6 +14,7 @@ import bpy
 from ..wire.errors import UserError
 from .belongings import ELEMENTS, marked, remove_unused
 from .compositor import compositor_of, find_tree
+from .distortion import write_st_maps
 from .imported import ROLE, ROOT_POINTER, Imported, mark
 
 BEHIND_MOVERS = "behind_movers"
@@ -24,8 +25,9 @@ _FILM = "kinora_film_transparent"
 def behind_movers_group(imported: Imported) -> bpy.types.NodeTree:
     """The group: CG as rendered on transparent film goes in as Image, the finished picture comes out as Image.
 
-    Soft Edge blurs the mask by that many pixels, Movers fades the movers in front of the CG. Raises UserError when the
-    import has no plate or no mask to make it from.
+    Soft Edge blurs the mask by that many pixels, Movers fades the movers in front of the CG. Where the plate has lens
+    distortion, CG and mask are bent like it, by an ST map that is written beside the capture: the picture is as it was
+    shot. Raises UserError when the import has no plate or no mask to make it from.
     """
     elements = next(iter(marked(imported.root, ELEMENTS)), None)
     outputs = {item.name for item in elements.interface.items_tree} if elements is not None else set()
@@ -33,6 +35,7 @@ def behind_movers_group(imported: Imported) -> bpy.types.NodeTree:
     if plate is None or "Mask" not in outputs:
         missing = "mask" if plate else "plate"
         raise UserError(f"{imported.name} was imported without its {missing}", "make the files found and import again")
+    bent = _redistortion(imported) if plate == "Plate" else None
     tree = bpy.data.node_groups.new(f"{imported.name} Behind Movers", "CompositorNodeTree")
     mark(tree, BEHIND_MOVERS, imported.root)
     tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
@@ -49,6 +52,12 @@ def behind_movers_group(imported: Imported) -> bpy.types.NodeTree:
     source.node_tree = elements
     still = build.at_render_size(source.outputs[plate], -300, 0)
     mask = build.at_render_size(source.outputs["Mask"], -300, -250)
+    cg = given.outputs["Image"]
+    if bent is not None:
+        bend = build.node("CompositorNodeImage", -600, -550)
+        bend.image = bent
+        where = build.at_render_size(bend.outputs["Image"], -300, -550)
+        mask, cg = build.bent(mask, where, -150, -250), build.bent(cg, where, -150, -450)
     blur = build.node("CompositorNodeBlur", -50, -250)
     if bpy.app.version >= (5, 0):
         blur.inputs["Type"].default_value = "Gaussian"
@@ -63,10 +72,22 @@ def behind_movers_group(imported: Imported) -> bpy.types.NodeTree:
     cut = build.node("CompositorNodeSetAlpha", 350, -200)  # its default multiplies colour and alpha
     build.link(still, cut.inputs["Image"])
     build.link(share.outputs[0], cut.inputs["Alpha"])
-    behind = build.over(still, given.outputs["Image"], 350, 100)
+    behind = build.over(still, cg, 350, 100)
     front = build.over(behind, cut.outputs[0], 600, 0)
     build.link(front, build.node("NodeGroupOutput", 800, 0).inputs["Image"])
     return tree
+
+
+def _redistortion(imported: Imported) -> bpy.types.Image | None:
+    """The ST map that bends a render like the plate; None for a plate without distortion."""
+    capture = imported.capture()
+    if not (capture.clip.k1 or capture.clip.k2):
+        return None
+    _, path = write_st_maps(capture, imported.folder.with_name(f"{imported.folder.name}_st"))
+    image = bpy.data.images.load(str(path), check_existing=True)
+    image.reload()
+    image.colorspace_settings.name = "Non-Color"
+    return image
 
 
 class _Builder:
@@ -91,6 +112,13 @@ class _Builder:
         else:
             node.inputs["Type"].default_value, node.inputs["Frame Type"].default_value = "Render Size", "Stretch"
         self.link(picture, node.inputs["Image"])
+        return node.outputs[0]
+
+    def bent(self, picture: Any, st_map: Any, x: float, y: float) -> Any:
+        """The picture with each pixel from where an ST map says; nothing where it says nowhere."""
+        node = self.node("CompositorNodeMapUV", x, y)
+        self.link(picture, node.inputs["Image"])
+        self.link(st_map, node.inputs["UV"])
         return node.outputs[0]
 
     def over(self, background: Any, foreground: Any, x: float, y: float) -> Any:

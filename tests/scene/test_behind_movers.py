@@ -9,7 +9,9 @@ import pytest
 
 from blender_addon.scene.behind_movers import add_behind_movers, find_behind_movers, remove_behind_movers
 from blender_addon.scene.compositor import compositor_of, find_tree
+from blender_addon.scene.distortion import PlateLens
 from blender_addon.scene.imported import imported_in
+from blender_addon.scene.mask_editing import plate_mask
 from blender_addon.wire.errors import UserError
 from tests.footage import HEIGHT, WIDTH, pictures, write_video
 from tests.scene.captures import imported, small
@@ -84,6 +86,37 @@ def test_cg_is_over_the_plate_and_behind_the_movers(tmp_path, scene, shot):
         assert np.abs(seen - plate)[inner & (covered | bare)].mean() < 3
         assert np.abs(seen - plate)[bare].mean() < 3
         assert (mask & covered).any()
+
+
+def test_cg_and_mask_are_bent_like_a_plate_with_lens_distortion(tmp_path, scene):
+    """Grey movers before blue CG: what is seen of them is the mask where the lens shows it, not where it was known."""
+    footage = write_video(tmp_path / "room.mp4", [np.full((HEIGHT, WIDTH, 3), 128, np.uint8)] * 3, options={"crf": "0"})
+    capture = small(3, PLATE, source=str(footage), k1=-0.3)
+    mask = np.zeros((3, HEIGHT, WIDTH), bool)
+    mask[:, 10:40, 8:60] = True
+    imported(replace(capture, plate_masks=mask), tmp_path, scene, images=True)
+    (found,) = imported_in(scene)
+    tree = compositor_of(scene)
+    node = add_behind_movers(found, scene, connect=True, film=False)
+    node.inputs["Soft Edge"].default_value = 0
+    blue = tree.nodes.new("CompositorNodeRGB")
+    blue.outputs[0].default_value = (0, 0, 1, 1)
+    for ob in scene.objects:
+        ob.hide_render = ob.type != "CAMERA"
+    # Blue everywhere stands in for a render: it is bent too, and so reaches inwards as far as the lens shows.
+    scale = tree.nodes.new("CompositorNodeAlphaOver")
+    layers = next(n for n in tree.nodes if n.bl_idname == "CompositorNodeRLayers")
+    tree.links.new(layers.outputs["Image"], scale.inputs[0 if "Background" in scale.inputs else 1])
+    tree.links.new(blue.outputs[0], scale.inputs[1 if "Background" in scale.inputs else 2])
+    tree.links.new(scale.outputs[0], node.inputs["Image"])
+    seen = rendered(scene, 2, tmp_path)
+    shot = plate_mask(found.capture(), 1)
+    assert (shot != mask[1]).mean() > 0.015
+    grey = np.abs(seen - 128).max(-1) < 8
+    inside = PlateLens.of(capture).undistort(np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), -1) + 0.5)
+    covered = ((inside > 1) & (inside < (WIDTH - 1, HEIGHT - 1))).all(-1)
+    assert (grey != shot)[covered].mean() < 0.005
+    assert (grey != mask[1])[covered].mean() > 0.01
 
 
 def test_half_a_percentage_shows_the_same_picture(tmp_path, scene, shot):

@@ -16,6 +16,8 @@ from .workbench import evaluated, workbench
 
 #: Scene frame of each frame of the capture, kept on the camera.
 SCENE_FRAMES = "kinora_scene_frames"
+#: The render settings that show exactly the plate, kept on the camera.
+PLATE_FRAMING = "kinora_plate_framing"
 
 
 def make_camera(name: str, capture: Capture, scene_frames: np.ndarray) -> tuple[bpy.types.Object, BlenderLens]:
@@ -37,6 +39,7 @@ def make_camera(name: str, capture: Capture, scene_frames: np.ndarray) -> tuple[
     ob = bpy.data.objects.new(name, data)
     ob.rotation_mode = "QUATERNION"
     ob[SCENE_FRAMES] = [int(f) for f in scene_frames]
+    ob[PLATE_FRAMING] = [float(value) for value in plate_framing(capture, lens)]
     key_path(ob, camera_path(capture, scene_frames, lens.sensor_width_mm))
     return ob, lens
 
@@ -116,6 +119,13 @@ def scene_framing(scene: bpy.types.Scene) -> Framing:
     """The render settings that a scene has."""
     render = scene.render
     return render.resolution_x, render.resolution_y, render.pixel_aspect_x, render.pixel_aspect_y
+
+
+def shows_plate(camera: bpy.types.Object, scene: bpy.types.Scene) -> bool:
+    """Whether the scene's render has the shape of the plate; its size may be another one."""
+    shapes = [w * ax / (h * ay) for w, h, ax, ay in (camera[PLATE_FRAMING], scene_framing(scene))]
+    # Half a pixel of the render's height, which is whole.
+    return abs(shapes[1] / shapes[0] - 1) <= 0.5 / scene.render.resolution_y + 1e-6
 
 
 def projection_matrix(camera: bpy.types.Object, scene: bpy.types.Scene, framing: Framing) -> np.ndarray:

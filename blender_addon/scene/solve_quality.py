@@ -71,7 +71,7 @@ class SolveQuality:
     def read(cls, camera: bpy.types.Object) -> SolveQuality | None:
         """What was measured last, or None."""
         record = camera.get(_RECORD)
-        if record is None:
+        if record is None or not cls.__dataclass_fields__.keys() <= set(record.keys()):
             return None
         values = {name: record[name] for name in cls.__dataclass_fields__}
         return cls(**{k: np.array(v) if hasattr(v, "to_list") else v for k, v in values.items()})

@@ -6,6 +6,7 @@ import bpy
 import bpy.utils.previews
 import numpy as np
 
+from ..scene.camera import PLATE_FRAMING, shows_plate
 from ..scene.camera_edits import CameraEdits
 from ..scene.imported import Imported
 from ..scene.markers import has_markers
@@ -184,6 +185,11 @@ def draw_lens(layout, context, imported: Imported) -> None:
     column = layout.column(align=True)
     fact(column, "Lens", f"{data.lens:.2f} mm on {data.sensor_width:g} mm")
     layout.menu("KINORA_MT_camera_sensor", icon="CAMERA_DATA")
+    if context.scene.camera == camera and PLATE_FRAMING in camera and not shows_plate(camera, context.scene):
+        alert = layout.column()
+        alert.alert = True
+        draw_wrapped(alert, context, "The render has another shape than the plate", icon="ERROR")
+        layout.operator("kinora.match_plate")
     plates = plates_behind(camera)
     lens = plates[0].clip.tracking.camera if plates else None
     if lens is None or lens.distortion_model != "BROWN" or not (lens.brown_k1 or lens.brown_k2):

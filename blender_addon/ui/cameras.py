@@ -6,7 +6,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-from ..scene.camera import SCENE_FRAMES
+from ..scene.camera import PLATE_FRAMING, SCENE_FRAMES
 from ..scene.camera_edits import CameraEdits, edit_camera, set_sensor, switch_frames
 from ..scene.distortion import write_st_maps
 from ..scene.imported import Imported
@@ -30,6 +30,8 @@ class CameraOperator(ImportOperator):
         camera = imported.camera
         if camera is None:
             return "The camera of this capture was deleted"
+        if not camera.is_editable or not camera.data.is_editable:
+            return "The camera of this capture is linked from another file"
         return "" if SCENE_FRAMES in camera else "Import the capture again: an earlier Kinora made this camera"
 
 
@@ -274,6 +276,18 @@ class KINORA_OT_job_sensor(ActionOperator, bpy.types.Operator):
         return f"{sensor.label}: {lens.sensor_width_mm:g} mm wide"
 
 
+class KINORA_OT_match_plate(CameraOperator, bpy.types.Operator):
+    """Give the scene's render the size and the pixel aspect of the plate, so that this camera sees all of it"""
+
+    bl_idname = "kinora.match_plate"
+    bl_label = "Match Render to Plate"
+
+    def act_on(self, context, imported: Imported) -> None:
+        render = context.scene.render
+        width, height, render.pixel_aspect_x, render.pixel_aspect_y = imported.camera[PLATE_FRAMING]
+        render.resolution_x, render.resolution_y = round(width), round(height)
+
+
 class KINORA_OT_plate_undistorted(CameraOperator, bpy.types.Operator):
     """Show the plate behind the camera as the camera sees the scene, without the lens distortion, or as it was shot"""
 
@@ -369,6 +383,7 @@ CLASSES = (
     KINORA_OT_solver_markers,
     KINORA_OT_camera_sensor,
     KINORA_OT_job_sensor,
+    KINORA_OT_match_plate,
     KINORA_OT_plate_undistorted,
     KINORA_OT_write_st_maps,
     KINORA_MT_camera_sensor,

@@ -71,6 +71,12 @@ def test_the_error_of_an_import_is_the_distance_of_the_tracks_from_blenders_own_
     assert quality.error_px > 0.2
 
 
+def test_a_record_of_another_version_counts_as_none(tmp_path, scene):
+    camera = camera_of(imported(small(2), tmp_path, scene))
+    del camera["kinora_solve"]["median_px"]
+    assert SolveQuality.read(camera) is None
+
+
 def test_measuring_follows_the_artists_edits_and_leaves_the_scene_alone(tmp_path, scene):
     capture = small(4)
     camera = camera_of(imported(capture, tmp_path, scene))

@@ -160,6 +160,18 @@ def test_known_sensors_for_the_camera_and_for_the_job(scene, camera):
         kinora.job_sensor(preset="Kodak")
 
 
+def test_a_render_of_another_shape_is_told_and_mended(scene, camera):
+    assert "Match Render" not in drawn(scene)
+    scene.render.resolution_x, scene.render.resolution_y = 192, 128
+    assert "Match Render" not in drawn(scene)  # twice the size, the same shape
+    scene.render.resolution_x, scene.render.pixel_aspect_y = 1080, 1.5
+    assert "[Match Render to Plate]" in drawn(scene)
+    kinora.match_plate()
+    render = scene.render
+    assert (render.resolution_x, render.resolution_y, render.pixel_aspect_x, render.pixel_aspect_y) == (96, 64, 1, 1)
+    assert "Match Render" not in drawn(scene)
+
+
 def test_a_capture_that_is_gone_and_a_camera_that_was_deleted(scene, camera, shot):
     shutil.rmtree(shot)
     with pytest.raises(RuntimeError, match="use Relink Capture"):

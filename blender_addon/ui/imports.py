@@ -176,28 +176,27 @@ class KINORA_PT_import_source(ImportPanel, bpy.types.Panel):
     def draw_import(self, context, imported: Imported) -> None:
         layout, root = self.layout, imported.root
         here = (imported.folder / "capture.json").is_file()
-        column = layout.column(align=True)
-        row = column.row()
+        row = layout.row()
         row.alert = not here
         row.label(
             text=imported.folder.name if here else f"{imported.folder.name} is not where it was",
             icon="FILE_FOLDER" if here else "ERROR",
         )
+        row = layout.row(align=True)
+        if here:
+            row.operator("kinora.update_capture", icon="FILE_REFRESH")
+        else:
+            row.operator("kinora.relink_capture", icon="FILEBROWSER")
+        row.operator("kinora.remove_import", text="", icon="TRASH")
+        if bpy.data.filepath and any(not path.read().startswith("//") for path in paths_of(root)):
+            layout.operator("kinora.use_relative_paths")
         report = ImportReport.read(root)
+        column = layout.column(align=True)
         fact(column, "Engine", f"{report.engine} {report.engine_version}")
         fact(column, "Licence", report.licence, alert=not report.commercial_use)
         fact(column, "Points", f"{report.points:,}")
         for note in report.notes:
             draw_wrapped(layout, context, sentence(note), icon="INFO")
-        row = layout.row(align=True)
-        if here:
-            row.operator("kinora.update_capture", icon="FILE_REFRESH")
-        else:
-            row.alert = True
-            row.operator("kinora.relink_capture", icon="FILEBROWSER")
-        row.operator("kinora.remove_import", text="", icon="TRASH")
-        if bpy.data.filepath and any(not path.read().startswith("//") for path in paths_of(root)):
-            layout.operator("kinora.use_relative_paths")
 
 
 def _menu_import(self, context):

@@ -6,6 +6,7 @@ things move: what a reconstruction takes as known masks. The capture's own files
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import bpy
@@ -26,6 +27,10 @@ from .outlines import area, outlines, simplified
 EDITED_NAME = "mask_{:04d}.png"
 #: Role of what is made to edit masks: the sequence to paint on, its movie clip, the splines.
 EDITED_MASK = "edited_mask"
+#: What Blender reads as a mask; the files of one folder are in the order of the numbers in their names.
+SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
+#: Custom properties of the root: the folder of the masks that its points were split by, and of which capture.
+MASKS, MASKS_OF = "kinora_masks", "kinora_masks_of"
 
 
 def free_folder(imported: Imported) -> Path:
@@ -54,6 +59,33 @@ def plate_mask(capture: Capture, frame: int) -> np.ndarray:
     return _looked_up(mask, PlateLens.of(capture).undistort(shot))
 
 
+def mask_in_use(imported: Imported, capture: Capture, frame: int) -> np.ndarray:
+    """(plate H, plate W) bool: what moves in a frame by the masks that were put to use, else by the capture."""
+    root = imported.root
+    if MASKS in root and root.get(MASKS_OF) == str(capture.folder):
+        path = mask_files(Path(root[MASKS]), capture)[frame]
+        return read_grey(path) > 0.5
+    return plate_mask(capture, frame)
+
+
+def mask_files(folder: Path, capture: Capture) -> list[Path]:
+    """One file for each frame of a capture, of a folder with one for each of them or for each frame of its clip.
+
+    Raises UserError when there are too few or too many.
+    """
+    found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES] if folder.is_dir() else []
+    found.sort(key=lambda p: [int(t) if t.isdigit() else t.casefold() for t in re.split(r"(\d+)", p.name)])
+    indices = capture.clip.frame_indices
+    if len(found) == capture.frame_count:
+        return found
+    if len(found) > indices[-1]:
+        return [found[i] for i in indices]
+    raise UserError(
+        f"There are {len(found)} masks in {folder} for {capture.frame_count} frames",
+        "give one for each frame used, or one for each frame of the clip",
+    )
+
+
 def undistorted_mask(capture: Capture, mask: np.ndarray) -> np.ndarray:
     """(plate H, plate W) bool: a mask of the plate as shot, on the undistorted plate."""
     if not (capture.clip.k1 or capture.clip.k2):
@@ -75,7 +107,7 @@ def _looked_up(mask: np.ndarray, pixels: np.ndarray) -> np.ndarray:
 
 
 def copy_masks(imported: Imported, folder: Path) -> bpy.types.Image:
-    """Copy the masks of a capture to a new folder and return them as an image sequence that can be painted on.
+    """Copy the masks that are in use to a new folder and return them as an image sequence that can be painted on.
 
     Raises UserError when the folder exists, cannot be written, or the capture has no masks.
     """
@@ -84,7 +116,8 @@ def copy_masks(imported: Imported, folder: Path) -> bpy.types.Image:
     capture = imported.capture()
     with staged_folder(folder, "The masks") as staging:
         for frame in range(capture.frame_count):
-            write_grey(staging / EDITED_NAME.format(frame), plate_mask(capture, frame).astype(np.uint8) * 255)
+            moving = mask_in_use(imported, capture, frame)
+            write_grey(staging / EDITED_NAME.format(frame), moving.astype(np.uint8) * 255)
     return show_masks(imported, folder)
 
 
@@ -139,7 +172,7 @@ def masks_to_splines(
     size = capture.clip.plate_size
     found = {}
     for frame in frames:
-        rings = [p for p in outlines(plate_mask(capture, frame)) if abs(area(p)) >= max(smallest_px, 1)]
+        rings = [p for p in outlines(mask_in_use(imported, capture, frame)) if abs(area(p)) >= max(smallest_px, 1)]
         rings = [simplified(ring, tolerance_px) for ring in rings]
         found[frame] = [ring for ring in rings if abs(area(ring)) >= 1]
     if not any(found.values()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,31 +16,8 @@ from .belongings import pictures
 from .build import import_steps
 from .grey import read_grey
 from .imported import Imported
-from .mask_editing import EDITED_NAME, undistorted_mask
+from .mask_editing import EDITED_NAME, MASKS, MASKS_OF, mask_files, undistorted_mask
 from .steps import Progress, finish
-
-#: What Blender reads as a mask; the files of one folder are in the order of the numbers in their names.
-SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
-#: Custom property of the root: the folder of the masks that its points were split by, when it was not the capture.
-MASKS = "kinora_masks"
-
-
-def mask_files(folder: Path, capture: Capture) -> list[Path]:
-    """One file for each frame of a capture, of a folder with one for each of them or for each frame of its clip.
-
-    Raises UserError when there are too few or too many.
-    """
-    found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES] if folder.is_dir() else []
-    found.sort(key=lambda p: [int(t) if t.isdigit() else t.casefold() for t in re.split(r"(\d+)", p.name)])
-    indices = capture.clip.frame_indices
-    if len(found) == capture.frame_count:
-        return found
-    if len(found) > indices[-1]:
-        return [found[i] for i in indices]
-    raise UserError(
-        f"There are {len(found)} masks in {folder} for {capture.frame_count} frames",
-        "give one for each frame used, or one for each frame of the clip",
-    )
 
 
 def grid_mask(mask: np.ndarray, plate_map: PlateMap, size: tuple[int, int]) -> np.ndarray:
@@ -108,7 +84,7 @@ def use_masks(
     root = imported.root
     options = replace(read_options(root), existing="update")
     finish(import_steps(replace(capture, dynamic=dynamic), scene, options, root.session_uid), run_progress)
-    root[MASKS] = str(folder)
+    root[MASKS], root[MASKS_OF] = str(folder), str(capture.folder)
     picture = pictures(root).get("Mask")
     named = all((folder / EDITED_NAME.format(i)).is_file() for i in range(capture.frame_count))
     if isinstance(picture, bpy.types.Image) and named and not (capture.clip.k1 or capture.clip.k2):

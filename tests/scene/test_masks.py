@@ -17,12 +17,13 @@ from blender_addon.scene.mask_editing import (
     EDITED_NAME,
     copy_masks,
     free_folder,
+    mask_files,
     masks_to_splines,
     plate_mask,
     undistorted_mask,
 )
 from blender_addon.scene.mask_render import render_masks
-from blender_addon.scene.mask_use import grid_mask, mask_files, read_masks, use_masks
+from blender_addon.scene.mask_use import grid_mask, read_masks, use_masks
 from blender_addon.wire.capture import PlateMap
 from blender_addon.wire.errors import UserError
 from tests.footage import HEIGHT, WIDTH, pictures, write_video
@@ -183,6 +184,8 @@ def test_edited_masks_split_the_points_anew_and_keep_what_the_artist_set(tmp_pat
     assert np.array_equal(found.capture().dynamic, capture.dynamic)  # the capture itself is never written
     mask = pictures_of(found.root)["Mask"]
     assert mask.filepath == str(folder / EDITED_NAME.format(0))
+    copy_masks(found, tmp_path / "again")  # the next edit begins with them
+    assert np.array_equal(np.round(read_grey(tmp_path / "again" / EDITED_NAME.format(1)) * 255), right)
 
 
 def test_edited_masks_are_what_a_reconstruction_reads(tmp_path, scene):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 
 import cv2
@@ -238,31 +239,36 @@ def _trace_back(n: int, labels: np.ndarray, flows: Flows, tracks: dict[int, _Tra
 
 def _joined(tracks: dict[int, _Track]) -> dict[int, int]:
     """Of each track the first one of the same mover, which may have been hidden in between."""
+    order = sorted(tracks, key=lambda n: (tracks[n].first, n))
+    firsts = [tracks[n].first for n in order]
     end = max((track.last for track in tracks.values()), default=0)
-    pairs = [
-        (off, a, b)
-        for a, before in tracks.items()
-        if before.last < end
-        for b, after in tracks.items()
-        if a != b and after.first > 0 and (off := _astray(before, after)) is not None
-    ]
+    pairs = []
+    for a, before in tracks.items():
+        span = bisect_left(firsts, max(before.last - HIDDEN, 1)), bisect_right(firsts, before.last + HIDDEN)
+        for b in order[slice(*span)] if before.last < end else ():
+            off = _astray(before, tracks[b])
+            if off is not None:
+                pairs.append((off, a, b))
     follows: dict[int, int] = {}
+    taken: set[int] = set()
     for _, a, b in sorted(pairs):
-        if b not in follows and a not in follows.values():
+        if b not in follows and a not in taken:
             follows[b] = a
+            taken.add(a)
     names = {}
-    for n, track in tracks.items():  # parents and what comes before have smaller numbers
-        part = track.rejoined or (track.parent and len(track.seen) < SHORTEST)
-        names[n] = names[track.parent] if part else names.get(follows.get(n, 0), n)
+    for n in order:  # parents and what comes before have theirs by then
+        part = tracks[n].rejoined or (tracks[n].parent and len(tracks[n].seen) < SHORTEST)
+        names[n] = names[tracks[n].parent] if part else names[follows[n]] if n in follows else n
     return names
 
 
 def _astray(before: _Track, after: _Track) -> float | None:
     """How far one mover is from where the other would have come, in shares of its size; None if it cannot be it."""
+    if before.first >= after.first:
+        return None
     a, b = before.whole()[-1], after.whole()[0]
-    in_time = before.first < after.first and a < b <= a + 2 * HIDDEN and abs(after.first - before.last) <= HIDDEN
     one, two = before.seen[a], after.seen[b]
-    if not in_time or max(one.area, two.area) > RESIZED * min(one.area, two.area):
+    if not a < b <= a + 2 * HIDDEN or max(one.area, two.area) > RESIZED * min(one.area, two.area):
         return None
     steps = [before.seen[t].step for t in before.whole()[-STEADY:]] + [
         after.seen[t].step for t in after.whole()[:STEADY]

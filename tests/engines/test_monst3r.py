@@ -294,6 +294,7 @@ def test_from_a_video_file_to_a_whole_capture(tmp_path, monkeypatch):
     assert capture.has_camera.all()
     assert pose_error(capture, world).ate_relative < 0.1
     assert {"capture.json", "depth.npy", "conf.npy", "dynamic.npy", "pred_traj.txt"} <= {p.name for p in out.iterdir()}
+    assert (capture.objects is None) == (capture.velocity is None) == (not capture.dynamic.any())
     assert [name for name, _ in capture.timings][:4] == [
         "Reading the clip",
         "Preparing pictures",

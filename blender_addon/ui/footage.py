@@ -185,22 +185,25 @@ def show_sidebar(context) -> None:
     """Open the sidebar at our tab, in the 3D view that is meant or in all of the window."""
     screen = context.screen
     areas = [area for area in screen.areas if area.type == "VIEW_3D"] if screen else []
-    for area in [context.area] if context.area in areas else areas:
+    areas = [context.area] if context.area in areas else areas
+    for area in areas:
         area.spaces.active.show_region_ui = True
-    if not bpy.app.background:
-        tries = iter(range(TAB_TRIES))  # a sidebar has tabs, and one of them is active, only once it was drawn
+    if bpy.app.background:
+        return
+    meant = {area.as_pointer() for area in areas}  # an area may be gone by then
+    tries = iter(range(TAB_TRIES))  # a sidebar has tabs, and one of them is active, only once it was drawn
 
-        def turn() -> float | None:
-            return None if _show_tab() else next((TAB_S for _ in tries), None)
+    def turn() -> float | None:
+        return None if _show_tab(meant) else next((TAB_S for _ in tries), None)
 
-        bpy.app.timers.register(turn, first_interval=TAB_S)
+    bpy.app.timers.register(turn, first_interval=TAB_S)
 
 
-def _show_tab() -> bool:
-    """Turn open sidebars to our tab; whether all could be."""
+def _show_tab(meant: set[int]) -> bool:
+    """Turn the sidebars of these areas to our tab; whether all could be."""
     done = True
     for window in bpy.context.window_manager.windows:
-        for area in (a for a in window.screen.areas if a.type == "VIEW_3D" and a.spaces.active.show_region_ui):
+        for area in (a for a in window.screen.areas if a.as_pointer() in meant and a.type == "VIEW_3D"):
             region = next(r for r in area.regions if r.type == "UI")
             try:
                 region.active_panel_category = "Kinora"

@@ -14,6 +14,7 @@ import numpy as np
 from ..wire.capture import CONF_NAME, DEPTH_NAME, MASK_NAME, RGB_NAME, Capture
 from .baseline import read_options
 from .conventions import sensor_width
+from .distortion import PlateLens
 from .imported import Imported
 from .keys import key
 from .steps import Step, Steps
@@ -193,6 +194,9 @@ def _load_plate(
 def _set_lens(plate: bpy.types.MovieClip, capture: Capture) -> None:
     """Give the clip the capture's lens and distortion, so that Blender undistorts it as the capture is undistorted."""
     fx, fy, cx, cy = np.median(capture.plate_intrinsics[capture.has_camera], axis=0)
+    if capture.clip.k1 or capture.clip.k2:
+        removed = PlateLens.of(capture)
+        (fx, fy), (cx, cy) = removed.focal_px, removed.centre
     lens = plate.tracking.camera
     lens.sensor_width = sensor_width(capture)
     lens.pixel_aspect = float(fx / fy)

@@ -133,6 +133,23 @@ def test_the_node_group_moves_every_dot_where_the_lens_says(tmp_path, scene, out
         assert np.hypot((x * weight).sum() / weight.sum() - u, (y * weight).sum() / weight.sum() - v) < 0.25
 
 
+def test_blender_undistorts_the_plate_about_the_point_that_the_job_did(tmp_path, scene):
+    cv2.imwrite(str(tmp_path / "plate.0001.png"), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "plate.0002.png"), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    capture = shot(-0.2, 0.05)
+    refined = capture.plate_map.intrinsics_to_grid(np.tile([152.0, 152, 99, 50], (2, 1)))
+    names = ("plate.0001.png", "plate.0002.png")
+    clip = replace(capture.clip, source=str(tmp_path), kind="images", image_names=names)
+    camera = camera_of(imported(replace(capture, clip=clip, intrinsics=refined), tmp_path, scene))
+    background = camera.data.background_images[0]
+    lens = background.clip.tracking.camera
+    assert background.clip_user.use_render_undistorted
+    assert (lens.distortion_model, lens.pixel_aspect) == ("BROWN", 1)
+    assert (lens.brown_k1, lens.brown_k2) == pytest.approx((-0.2, 0.05))
+    assert lens.focal_length_pixels == pytest.approx(FOCAL)
+    assert tuple(lens.principal_point_pixels) == pytest.approx((96, 54), abs=1e-3)
+
+
 def test_a_straight_plate_has_no_maps_and_a_file_is_no_folder(tmp_path):
     with pytest.raises(UserError, match="no lens distortion"):
         write_st_maps(small(2, SIZE), tmp_path)

@@ -29,7 +29,7 @@ def picture(quality: SolveQuality, switched_off: frozenset[int], size: tuple[int
     pixels = np.empty((height, width, 4), np.uint8)
     pixels[:] = _BACK
     columns = _columns(quality, width)
-    top = top_px(quality)
+    top = top_px(quality, switched_off)
     levels = (np.arange(height - strip) + 0.5) / (height - strip) * top
     for column in range(width):
         frames = np.flatnonzero((columns[:, 0] <= column) & (column < columns[:, 1]))
@@ -58,10 +58,14 @@ def with_current(pixels: np.ndarray, quality: SolveQuality, scene_frame: float) 
     return marked
 
 
-def top_px(quality: SolveQuality) -> float:
-    """The error at the upper edge: twice the threshold, or more where that hides most of a bad shot."""
-    seen = quality.mean_px[np.isfinite(quality.mean_px)]
-    return max(2 * ALERT_PX, 1.1 * float(np.percentile(seen, 98)) if seen.size else 0.0)
+def top_px(quality: SolveQuality, switched_off: frozenset[int]) -> float:
+    """The error at the upper edge: twice the threshold, or more where many frames that are on are worse than that.
+
+    A few bad ones may stick out, so that they do not press the others flat.
+    """
+    on = ~np.isin(np.arange(len(quality.mean_px)), list(switched_off))
+    seen = quality.mean_px[np.isfinite(quality.mean_px) & on]
+    return max(2 * ALERT_PX, 1.25 * float(np.percentile(seen, 90)) if seen.size else 0.0)
 
 
 def _columns(quality: SolveQuality, width: int) -> np.ndarray:

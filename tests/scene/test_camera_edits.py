@@ -14,7 +14,7 @@ from blender_addon.scene.keys import keyed
 from blender_addon.scene.markers import MOST_MARKERS, flag_runs, has_markers, remove_markers, show_markers
 from blender_addon.scene.sensors import known_sensors
 from blender_addon.scene.smoothing import Smoothing
-from blender_addon.scene.solve_graph import picture, with_current
+from blender_addon.scene.solve_graph import picture, top_px, with_current
 from blender_addon.scene.solve_quality import CURVE, SolveQuality, measure, solver_flags
 from blender_addon.wire.capture import FrameReport
 from blender_addon.wire.errors import UserError
@@ -333,6 +333,15 @@ def test_the_graph_shows_where_the_artist_is():
     assert (marked[:, 25] == 240).any()
     assert np.flatnonzero((marked != plain).any(axis=(0, 2))).tolist() == [25, 26]
     assert with_current(plain, quality, 99) is plain
+
+
+def test_a_few_bad_frames_do_not_press_the_others_flat():
+    errors = np.full(100, 0.4)
+    errors[50:53] = 40.0
+    assert top_px(quality_of(errors), frozenset()) == 1.0
+    assert top_px(quality_of(np.full(100, 8.0)), frozenset()) == 10.0
+    errors[:60] = 40.0
+    assert top_px(quality_of(errors), frozenset(range(60))) == 1.0
 
 
 @pytest.mark.parametrize("frames", [1, 2, 300, 3000])

@@ -38,7 +38,10 @@ class Arrival:
         _under_way.add(self)
 
     def work(self, seconds: float) -> bpy.types.Collection | None:
-        """Go on for about so long, a step at least; the collection once it is done. Raises UserError when it cannot be imported."""
+        """Go on for about so long, a step at least; the collection once it is done, None before.
+
+        Raises UserError when it cannot be imported.
+        """
         end = time.perf_counter() + seconds
         if self._steps is None:
             scene = self.scene.find()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 
 import bpy
@@ -13,8 +16,9 @@ from blender_addon.scene.imported import imported_in
 from blender_addon.scene.live import find_live, live_views
 from tests.pipeline_for_tests import shown_world
 from tests.scene.captures import shown
+from tests.serving import wait_for
 
-from .conftest import pump_until
+from .conftest import ROOT, SERVE, pump_until
 
 pytestmark = pytest.mark.usefixtures("server")
 
@@ -175,3 +179,58 @@ def test_nothing_grows_while_the_artist_edits(session, scene, ask):
     pump_until(session, lambda: len(frames_shown(job)) == 3)
     bpy.ops.kinora.cancel()
     pump_until(session, lambda: not job.active)
+
+
+class OwnServer:
+    """A server of the test's own, which it may kill and start again at the same address."""
+
+    def __init__(self, home) -> None:
+        self.home, self.port, self.process = home, "0", None
+
+    def start(self) -> None:
+        file = self.home / "connection.json"
+        file.unlink(missing_ok=True)  # a killed server leaves it
+        serve = SERVE.replace('["serve"]', f'["serve", "--port", "{self.port}"]')
+        self.process = subprocess.Popen([sys.executable, "-c", serve], cwd=ROOT, stdout=subprocess.PIPE)
+        wait_for(file.is_file)
+        self.port = json.loads(file.read_text(encoding="utf-8"))["address"].rpartition(":")[2]
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def own_server(home):
+    own = OwnServer(home)
+    own.start()
+    yield own
+    own.kill()
+
+
+def test_a_backend_killed_in_mid_stream_leaves_what_has_arrived_and_a_new_one_goes_on(own_server, session, scene, ask):
+    job = ask("show_on 12 0.1")
+    pump_until(session, lambda: len(frames_shown(job)) >= 3)
+    own_server.kill()
+    pump_until(session, lambda: session.state == "LOST")
+    for _ in range(10):
+        session.pump()
+    arrived = frames_shown(job)
+    assert 3 <= len(arrived) <= 12
+    assert_true(job, arrived[-1], 12)
+    own_server.start()  # it begins the job again
+    pump_until(session, lambda: session.state == "READY" and frames_shown(job) == list(range(12)))
+    assert_true(job, 11, 12)
+    session.cancel(job)
+    pump_until(session, lambda: not job.active)
+
+
+def test_leaving_a_backend_keeps_what_has_arrived(own_server, session, scene, ask):
+    job = ask("show_on 12 0.1")
+    pump_until(session, lambda: len(frames_shown(job)) >= 3)
+    session.stop_backend()
+    session.pump()
+    assert job.state == "FAILED"
+    (view,) = live_views(scene)
+    assert view.partial
+    assert_true(job, view.shown[-1], 12)

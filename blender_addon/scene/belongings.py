@@ -70,7 +70,8 @@ def free(ob: bpy.types.Object, changes: Changes) -> None:
 def remove_unused(datablocks: list[bpy.types.ID]) -> None:
     """Remove those that nothing uses any more, and then those that only they used. Dead ones may be among them."""
     left = [d for d in dict.fromkeys(datablocks) if d is not None and _lives(d)]
-    while unused := [d for d in left if not d.users - d.use_fake_user]:
+    # Not by their count of users: Blender 5.2 counts an input of a modifier once more each time the file is saved.
+    while left and (unused := [d for d, users in bpy.data.user_map(subset=left).items() if not users]):
         left = [d for d in left if d not in unused]
         bpy.data.batch_remove(unused)
 
@@ -129,5 +130,6 @@ def _hand_over(collection: bpy.types.Collection, ours: set[bpy.types.Object]) ->
 def _markable() -> Iterator[bpy.types.ID]:
     """Every datablock that may be marked as a part of an import."""
     data = bpy.data
-    for kind in (data.objects, data.collections, data.images, data.movieclips, data.node_groups):
+    kinds = (data.objects, data.collections, data.images, data.movieclips, data.node_groups, data.materials, data.masks)
+    for kind in kinds:
         yield from kind

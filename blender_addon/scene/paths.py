@@ -13,6 +13,7 @@ from . import nodes
 from .baseline import family
 from .belongings import belongings
 from .changes import Changes
+from .imported import ROOT_POINTER
 
 FOLDER = "kinora_folder"
 
@@ -21,7 +22,7 @@ FOLDER = "kinora_folder"
 class FilePath:
     """One path of an import, as Blender keeps it. `modifier` and its input, or a property of `owner`."""
 
-    owner: bpy.types.ID | bpy.types.Modifier
+    owner: bpy.types.ID | bpy.types.Modifier | bpy.types.Strip
     name: str
 
     def read(self) -> str:
@@ -52,6 +53,10 @@ def paths_of(root: bpy.types.Object) -> list[FilePath]:
     for part in belongings(root):
         for path in _paths(part):
             found[path] = None
+    for scene in bpy.data.scenes:
+        for strip in scene.sequence_editor.strips if scene.sequence_editor else ():
+            if strip.get(ROOT_POINTER) == root:
+                found[FilePath(strip, "directory" if strip.type == "IMAGE" else "filepath")] = None
     return [path for path in found if path.read()]
 
 

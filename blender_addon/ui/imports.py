@@ -9,12 +9,12 @@ import bpy
 
 from ..scene.baseline import read_options
 from ..scene.batch import import_captures
-from ..scene.belongings import remove_import
 from ..scene.build import import_capture
 from ..scene.imported import Imported
 from ..scene.options import ImportOptions
 from ..scene.paths import make_relative, paths_of
 from ..scene.relink import find_nearby, relink
+from ..scene.removal import take_out
 from ..scene.report import ImportReport
 from ..wire.errors import UserError
 from .acting import ActionOperator, ImportOperator, ImportPanel
@@ -102,7 +102,7 @@ class KINORA_OT_remove_import(ImportOperator, bpy.types.Operator):
 
     def act_on(self, context, imported: Imported) -> str:
         name = imported.name
-        remove_import(imported.root)
+        take_out(imported)
         return f"Removed {name}"
 
 

@@ -15,6 +15,7 @@ from blender_addon.scene.paths import make_relative, paths_of
 from blender_addon.scene.relink import find_nearby, relink
 from blender_addon.scene.steps import finish
 from blender_addon.scene.storage import LINKED, add_storage
+from blender_addon.scene.strips import add_strips
 from blender_addon.wire.capture import write_capture
 from blender_addon.wire.errors import UserError
 from tests.scene.captures import small
@@ -46,6 +47,7 @@ def test_all_paths_are_known(imported, capture):
 
 def test_a_moved_capture_is_relinked_with_all_its_pictures(imported, capture, tmp_path):
     finish(add_storage(imported, LINKED))
+    add_strips(imported, bpy.context.scene, ("Mask",))
     moved = tmp_path / "elsewhere" / "kinora"
     shutil.move(capture.parent, moved)
     assert len(missing(imported)) >= 6
@@ -55,6 +57,8 @@ def test_a_moved_capture_is_relinked_with_all_its_pictures(imported, capture, tm
     assert not missing(imported)
     assert imported.capture().folder == moved / "room"
     assert bpy.data.images["room Mask"].size[0] > 0
+    (strip,) = bpy.context.scene.sequence_editor.strips
+    assert Path(strip.directory) == moved / "room"
     assert relink(imported, moved / "room") == 0
 
 

@@ -113,8 +113,8 @@ def _where_known(graph: Graph, points: Any, name: str, change: Callable[[Graph, 
 
 
 def _with_color(graph: Graph, points: Any) -> Any:
-    """The plate's own bytes again: the reader made them linear numbers under a name of its own."""
-    points = _stored(graph, points, COLOR, "BYTE_COLOR", graph.attribute("Col", "FLOAT_COLOR"))
+    """The plate's colours, which the reader makes linear, under the name that materials ask for."""
+    points = _stored(graph, points, COLOR, "FLOAT_COLOR", graph.attribute("Col", "FLOAT_COLOR"))
     return graph.node("GeometryNodeRemoveAttribute", {"Geometry": points, "Name": "Col"})
 
 

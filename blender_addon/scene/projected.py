@@ -188,17 +188,17 @@ def make_projected_group() -> bpy.types.NodeTree:
     now = time_at(graph, carrier, mode, 0.0)
     index = now["Index"]
 
-    grid, pixel, uv = _grid(graph)
-    depth, confidence, motion = _texture(graph, "Depth", uv, index, separate=True)
-    color = _texture(graph, "Plate", uv, index)
     focal, centre = (
-        graph.sample(carrier, graph.attribute(a, "FLOAT_VECTOR"), index, "FLOAT_VECTOR") for a in (FOCAL, CENTRE)
+        graph.sample(carrier, graph.attribute(name, "FLOAT_VECTOR"), index, "FLOAT_VECTOR") for name in (FOCAL, CENTRE)
     )
+    grid, pixel, uv = _grid(graph)
+    grid, color, known = _read(graph, grid, uv, index)
+    depth, confidence, motion = graph.node("ShaderNodeSeparateXYZ", {"Vector": known}).node.outputs
     fields = (
         (CONFIDENCE, "FLOAT", confidence),
         (DYNAMIC, "BOOLEAN", graph.math("GREATER_THAN", motion, UNNUMBERED / 2)),
         (OBJECT, "INT", graph.math("FLOOR", motion)),
-        (COLOR, "BYTE_COLOR", color),
+        (COLOR, "FLOAT_COLOR", color),
     )
     for name, data_type, value in fields:
         inputs = {"Geometry": grid, "Name": name, "Value": value}
@@ -210,7 +210,6 @@ def make_projected_group() -> bpy.types.NodeTree:
     place = graph.node("ShaderNodeVectorMath", {"Vector": ray, "Scale": depth}, operation="SCALE")
     grid = graph.node("GeometryNodeSetPosition", {"Geometry": grid, "Position": place})
 
-    # After the move, depth is -z: no need to read the pictures again for each thing that asks for it.
     moved_z = graph.math(
         "MULTIPLY", graph.node("ShaderNodeSeparateXYZ", {"Vector": graph.node("GeometryNodeInputPosition")}, "Z"), -1.0
     )
@@ -220,26 +219,45 @@ def make_projected_group() -> bpy.types.NodeTree:
     grid = graph.node("GeometryNodeDeleteGeometry", {"Geometry": grid, "Selection": unknown}, domain="POINT")
     grid = filtered(graph, grid)
     mesh = _torn(graph, grid)
-    points = graph.node("GeometryNodeMeshToPoints", {"Mesh": grid})
-    points = sized(graph, points, pixel_radius(graph, (0.0, 0.0, 0.0), index), (0.0, 0.0, 0.0))
+    points = sized(graph, grid, pixel_radius(graph, (0.0, 0.0, 0.0), index), (0.0, 0.0, 0.0))
     return graph.finish(_placed(graph, graph.switch("GEOMETRY", graph.input("Surface"), points, mesh), index))
 
 
 def _grid(graph: Graph) -> tuple[Any, Any, Any]:
-    """A vertex a pixel; the pixel's centre (x right, y down, edge-origin); and its place in a picture, 0 to 1, y up."""
+    """A point or vertex a pixel; its centre (x right, y down, edge-origin); its place in a picture, 0 to 1, y up.
+
+    Both kinds are in the order of Blender's Grid: columns first, each from below. Points alone are far cheaper.
+    """
     width, height = graph.input("Width"), graph.input("Height")
-    inputs = {
-        "Size X": graph.math("SUBTRACT", width, 1.0),
-        "Size Y": graph.math("SUBTRACT", height, 1.0),
-        "Vertices X": width,
-        "Vertices Y": height,
-    }
-    grid = graph.node("GeometryNodeMeshGrid", inputs, "Mesh")
+    last = {"X": graph.math("SUBTRACT", width, 1.0), "Y": graph.math("SUBTRACT", height, 1.0)}
+    sizes = {"Size X": last["X"], "Size Y": last["Y"], "Vertices X": width, "Vertices Y": height}
+    mesh = graph.node("GeometryNodeMeshGrid", sizes, "Mesh")
+    number = graph.node("GeometryNodeInputIndex")
+    column = graph.math("FLOOR", graph.math("DIVIDE", graph.math("ADD", number, 0.5), height))
+    row = graph.math("SUBTRACT", number, graph.math("MULTIPLY", column, height))
+    corner = graph.vector("MULTIPLY", graph.node("ShaderNodeCombineXYZ", last), (0.5, 0.5, 0.0))
+    place = graph.vector("SUBTRACT", graph.node("ShaderNodeCombineXYZ", {"X": column, "Y": row}), corner)
+    points = graph.node("GeometryNodePoints", {"Count": graph.math("MULTIPLY", width, height), "Position": place})
+    grid = graph.switch("GEOMETRY", graph.input("Surface"), points, mesh)
+
     size = graph.node("ShaderNodeCombineXYZ", {"X": width, "Y": height, "Z": 1.0})
     half = graph.vector("MULTIPLY", size, (0.5, 0.5, 0.0))
     position = graph.node("GeometryNodeInputPosition")
     pixel = graph.vector("ADD", graph.vector("MULTIPLY", position, (1.0, -1.0, 0.0)), half)
     return grid, pixel, graph.vector("DIVIDE", graph.vector("ADD", position, half), size)
+
+
+def _read(graph: Graph, grid: Any, uv: Any, frame: Any) -> tuple[Any, Any, Any]:
+    """The grid, and on it the colour and the depth, confidence and motion of each pixel, which are read only once."""
+    kept = graph.tree.nodes.new("GeometryNodeCaptureAttribute")
+    kept.capture_items.new("RGBA", "Color")
+    kept.capture_items.new("VECTOR", "Known")
+    graph.feed(kept.inputs["Geometry"], grid)
+    for item, name in (("Color", "Plate"), ("Known", "Depth")):
+        inputs = {"Image": graph.input(name), "Vector": uv, "Frame": frame}
+        color = graph.node("GeometryNodeImageTexture", inputs, "Color", interpolation="Closest", extension="EXTEND")
+        graph.feed(kept.inputs[item], color)
+    return kept.outputs["Geometry"], kept.outputs["Color"], kept.outputs["Known"]
 
 
 def _to_the_rim(graph: Graph, pixel: Any) -> Any:
@@ -249,17 +267,6 @@ def _to_the_rim(graph: Graph, pixel: Any) -> Any:
     before_first = graph.vector("SUBTRACT", (1.0, 1.0, 0.0), pixel)
     over, under = (graph.vector("MAXIMUM", side, (0.0, 0.0, 0.0)) for side in (after_last, before_first))
     return graph.vector("SUBTRACT", graph.vector("ADD", pixel, over), under)
-
-
-def _texture(graph: Graph, name: str, uv: Any, frame: Any, separate: bool = False) -> Any:
-    """The colour of a pixel in file `frame` of a sequence, or its three channels."""
-    inputs = {"Image": graph.input(name), "Vector": uv, "Frame": frame}
-    color = graph.node("GeometryNodeImageTexture", inputs, "Color", interpolation="Closest", extension="EXTEND")
-    if not separate:
-        return color
-    node = graph.tree.nodes.new("FunctionNodeSeparateColor")
-    graph.feed(node.inputs[0], color)
-    return node.outputs["Red"], node.outputs["Green"], node.outputs["Blue"]
 
 
 def _torn(graph: Graph, mesh: Any) -> Any:

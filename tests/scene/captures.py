@@ -57,6 +57,7 @@ READ = {
     "BOOLEAN": ("value", 1, bool),
     "FLOAT_VECTOR": ("vector", 3, np.float32),
     "BYTE_COLOR": ("color_srgb", 4, np.float32),
+    "FLOAT_COLOR": ("color_srgb", 4, np.float32),
 }
 
 

@@ -71,7 +71,7 @@ def test_blender_reads_them_as_if_they_were_embedded(tmp_path, scene):
     assert np.array_equal(seen["confidence"], truth["confidence"].astype(np.float32))
     _, points = cloud(ob)
     kinds = {a.name: a.data_type for a in points.attributes}
-    assert kinds | {"Color": "BYTE_COLOR", "dynamic": "BOOLEAN", "object": "INT", "velocity": "FLOAT_VECTOR"} == kinds
+    assert kinds | {"Color": "FLOAT_COLOR", "dynamic": "BOOLEAN", "object": "INT", "velocity": "FLOAT_VECTOR"} == kinds
     assert not {"Col", "velocity_x"} & kinds.keys()
     velocity = np.empty((len(truth["Color"]), 3), np.float32)
     points.attributes["velocity"].data.foreach_get("vector", velocity.ravel())

@@ -94,5 +94,5 @@ def test_what_it_put_into_the_scene_goes_too(path, scene):
     tree = getattr(scene, "compositing_node_group", None) or scene.node_tree
     assert "CompositorNodeGroup" not in {node.bl_idname for node in tree.nodes}
     assert [group for group in bpy.data.node_groups if group != tree] == []
-    assert not bpy.data.images
+    assert not [image for image in bpy.data.images if "kinora_folder" in image]
     assert not scene.sequence_editor.strips

@@ -22,10 +22,14 @@ def players_of(imported: Imported) -> list[bpy.types.Object]:
     return [ob for role in (PLAYER, STATIC) for ob in imported.objects(role) if find_modifier(ob) is not None]
 
 
+def plays_frames(player: bpy.types.Object) -> bool:
+    """Whether a player shows a collection of frames, else its own points: the static set that is kept apart."""
+    return "Frames" in nodes.input_names(find_modifier(player))
+
+
 def frames_of(player: bpy.types.Object) -> bpy.types.Collection | None:
     """The collection whose clouds a player shows; None for one that shows its own points, or none any more."""
-    modifier = find_modifier(player)
-    return get_input(modifier, "Frames") if "Frames" in nodes.input_names(modifier) else None
+    return get_input(find_modifier(player), "Frames") if plays_frames(player) else None
 
 
 def frames_in(imported: Imported) -> dict[bpy.types.Collection, int]:
@@ -42,10 +46,10 @@ def disorders(imported: Imported) -> dict[bpy.types.Collection, Disorder]:
 
 def point_count(player: bpy.types.Object) -> int:
     """Number of points that a player has to show, over all of its frames."""
+    if not plays_frames(player):
+        return len(player.data.points) if player.type == "POINTCLOUD" else 0
     frames = frames_of(player)
-    if frames is None:
-        return len(player.data.points)
-    return sum(len(ob.data.points) for ob in frames.objects if ob.type == "POINTCLOUD")
+    return 0 if frames is None else sum(len(ob.data.points) for ob in frames.objects if ob.type == "POINTCLOUD")
 
 
 def mover_numbers(frames: bpy.types.Collection) -> list[int]:
@@ -67,7 +71,7 @@ def add_player(imported: Imported, show: str, object_id: int = 1) -> bpy.types.O
     """
     players = players_of(imported)
     moving = [ob for ob in players if frames_of(ob) is not None]
-    apart = [ob for ob in players if frames_of(ob) is None]  # the static set is kept apart
+    apart = [ob for ob in players if not plays_frames(ob)]
     source = next(iter(apart if show == "static" and apart else moving), None)
     if source is None:
         raise UserError(f"The points of {imported.name} are not in this file any more", "import the capture again")

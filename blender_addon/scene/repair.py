@@ -32,45 +32,59 @@ class Disorder:
         return bool(self.shifted or self.missing or self.strangers)
 
     def __str__(self) -> str:
-        parts = [
-            f"{self.shifted} of the frames are shown at the time of another one" if self.shifted else "",
-            f"{len(self.missing)} frames are missing" if self.missing else "",
-            f"{self.strangers} objects in it are no frames or doubles" if self.strangers else "",
-        ]
-        return "; ".join(part for part in parts if part)
+        parts = {
+            "frames shown at another one's time": self.shifted,
+            "frames missing": len(self.missing),
+            "other objects among the frames": self.strangers,
+        }
+        return "; ".join(f"{what}: {count}" for what, count in parts.items() if count)
 
 
 def shown_order(frames: bpy.types.Collection) -> list[bpy.types.ID]:
     """What stands in a collection, in the order in which Geometry Nodes count it."""
-    return sorted([*frames.objects, *frames.children], key=lambda child: _in_blenders_order(child.name))
+    return sorted([*frames.objects, *frames.children], key=lambda child: _blenders_order(_keys(child.name)))
 
 
 @cmp_to_key
-def _in_blenders_order(a: str, b: str) -> int:
+def _blenders_order(a: tuple[list, bytes], b: tuple[list, bytes]) -> int:
     """Compares names as Blender sorts them: dots first, case ignored, runs of digits by their value.
 
     Where one name ends, fewer leading zeros come first, and else what comes first byte by byte.
     """
     zeros = 0
-    for (key_a, digits_a), (key_b, digits_b) in zip(_keys(a), _keys(b)):
+    for (key_a, digits_a), (key_b, digits_b) in zip(a[0], b[0]):
         if key_a != key_b:
             return -1 if key_a < key_b else 1
         zeros = zeros or digits_a - digits_b
-    a, b = a.encode(), b.encode()
-    return zeros or (a > b) - (a < b)
+    return zeros or (a[1] > b[1]) - (a[1] < b[1])
 
 
-def _keys(name: str) -> list[tuple[tuple[int, int], int]]:
-    """What to compare of each character or run of digits, and how many digits it has."""
+def _keys(name: str) -> tuple[list[tuple[tuple[int, int], int]], bytes]:
+    """What to compare of each character or run of digits and how many digits it has; and the name itself."""
     keys = []
     for run in re.findall(rb"\d+|\D", name.lower().encode(), re.DOTALL):
         key = (ord("0"), int(run)) if run.isdigit() else (-1 if run == b"." else run[0], 0)
         keys.append((key, len(run)))
-    return keys
+    return keys, name.encode()
+
+
+def _untouched(frames: bpy.types.Collection, count: int) -> bool:
+    """All frames are there under names that differ by their numbers only: told fast, as panels ask at every redraw."""
+    objects = frames.objects[:]
+    if len(objects) != count or len(frames.children) or not objects:
+        return False
+    prefix = objects[0].name[: -len(frame_name("", 0))]
+    numbers = [ob.get(FRAME) for ob in objects]
+    return all(
+        isinstance(number, int) and 0 <= number < count and ob.name == frame_name(prefix, number)
+        for ob, number in zip(objects, numbers)
+    )
 
 
 def find_disorder(frames: bpy.types.Collection, count: int) -> Disorder:
     """Compare the children of a collection with frames 0 to `count` - 1 in order."""
+    if _untouched(frames, count):
+        return Disorder(0, (), 0)
     children = shown_order(frames)
     kept = set(_best(frames, count).values())
     numbers = [child.get(FRAME) for child in children]

@@ -98,7 +98,7 @@ def test_frames_out_of_order_are_told_and_repaired(imported, draw):
     frames.objects[0].name = "zebra"
     texts = draw().texts
     assert "kinora.repair_frames" in texts
-    assert "4oftheframesareshownatthetimeofanotherone" in "".join(texts).replace(" ", "")  # wrapped
+    assert "framesshownatanotherone'stime:4" in "".join(texts).replace(" ", "")  # wrapped
     assert bpy.ops.kinora.repair_frames() == {"FINISHED"}
     assert not disorders(imported)
     bpy.data.objects.remove(frames.objects[1])

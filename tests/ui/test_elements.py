@@ -1,6 +1,7 @@
 """The operators of Plate and Masks from a script: compositor, strips, view transform and the mask round trip."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import bpy
 import numpy as np
@@ -11,7 +12,11 @@ from backend.wire import write_capture
 from blender_addon.scene.grey import read_grey, write_grey
 from blender_addon.scene.imported import imported_in
 from blender_addon.scene.strips import strips_of
+from blender_addon.ui.elements import KINORA_PT_elements
+from blender_addon.ui.masks import KINORA_PT_masks
 from tests.worlds import as_capture, room
+
+from .test_panels import Recorder, in_sidebar, squeezed
 
 
 @pytest.fixture
@@ -38,6 +43,26 @@ def test_strips_are_those_that_were_asked_for(found, scene):
     assert [strip.name for strip in strips_of(found, scene)] == ["room Frames", "room Depth"]
     with pytest.raises(RuntimeError, match="No picture is chosen"):
         bpy.ops.kinora.add_strips(plate=False, mask=False)
+
+
+def drawn(panel, found):
+    seen = []
+    with in_sidebar():
+        panel.draw_import(SimpleNamespace(layout=Recorder(seen)), bpy.context, found)
+    return squeezed(" ".join(seen))
+
+
+def test_the_panels_offer_what_can_be_done(found, scene):
+    text = drawn(KINORA_PT_elements, found)
+    assert "FramesMaskDepthConfidence" in text.replace("[]", "")
+    assert "[AddCGBehindMovers]" in text
+    assert "AgXshowstheplateinothercolours[UseStandardView]" in text
+    bpy.ops.kinora.add_behind_movers()
+    bpy.ops.kinora.use_standard_view()
+    text = drawn(KINORA_PT_elements, found)
+    assert "[RemoveCGBehindMovers]" in text
+    assert "Standard" not in text
+    assert "[PaintonaCopy][MaskstoSplines]" in drawn(KINORA_PT_masks, found)
 
 
 def test_the_view_transform_is_offered_and_not_forced(found, scene):

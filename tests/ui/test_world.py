@@ -1,11 +1,16 @@
 """The World operators from a script: by points, by what is selected, by numbers; and Undo brings the root back."""
 
+from types import SimpleNamespace
+
 import bmesh
 import bpy
 import numpy as np
 import pytest
 
 from blender_addon.scene.imported import imported_in
+from blender_addon.ui.world import KINORA_PT_world
+
+from .test_panels import Recorder, in_sidebar
 
 FLOOR = ((0.0, 0.0, 1.0), (1.0, 0.0, 1.5), (0.0, 1.0, 1.0))
 
@@ -118,6 +123,16 @@ def test_auto_orient_says_when_the_capture_is_gone(root):
     root["kinora_folder"] = "/nowhere"
     with pytest.raises(RuntimeError, match="Relink Capture"):
         bpy.ops.kinora.auto_orient()
+
+
+def test_the_panel_offers_picking_and_what_is_selected(root):
+    seen = []
+    with in_sidebar():
+        KINORA_PT_world.draw_import(
+            SimpleNamespace(layout=Recorder(seen)), bpy.context, imported_in(bpy.context.scene)[0]
+        )
+    for text in ("[Auto Orient]", "[Set Floor]", "[Set Origin]", "[Set Axis]", "[Set Scale]", "[Set Camera Height]"):
+        assert text in seen
 
 
 def test_without_an_import_nothing_can_be_pressed(scene):

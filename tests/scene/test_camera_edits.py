@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from backend.geometry.camera import project
+from blender_addon.scene import ImportOptions, import_capture
 from blender_addon.scene.camera import scene_framing
 from blender_addon.scene.camera_edits import CameraEdits, edit_camera, renew_camera, set_sensor, switch_frames
 from blender_addon.scene.imported import Imported
@@ -291,6 +292,34 @@ def test_markers_go_and_come_without_touching_the_artists_own(tmp_path, scene):
     other = bpy.data.objects.new("another import", None)
     remove_markers(scene, other)  # takes along what a deleted import left
     assert markers(scene) == [(4, "Cut"), (7, "look here")]
+
+
+def test_everything_is_known_again_in_a_saved_file(tmp_path, scene):
+    capture = flagged()
+    one = root_of(imported(capture, tmp_path, scene))
+    edits = CameraEdits(Smoothing(2, 1, 0), frozenset({1}))
+    quality, name = edit_camera(one, capture, edits, scene), one.root.name
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "shot.blend"))
+    one, scene = Imported(bpy.data.objects[name]), bpy.context.scene
+    assert CameraEdits.read(one.camera) == edits
+    found = SolveQuality.read(one.camera)
+    for field, value in vars(quality).items():
+        assert np.array_equal(getattr(found, field), value, equal_nan=True), field
+    assert remove_markers(scene, one.root) == 3
+
+
+def test_importing_again_as_an_update_keeps_the_edits(tmp_path, scene):
+    capture = shaken(12)
+    one = root_of(imported(capture, tmp_path, scene, start_frame=1))
+    edits = CameraEdits(Smoothing(location=3.0), frozenset({5}))
+    quality = edit_camera(one, capture, edits, scene)
+    keys = keys_of(one.camera)
+    import_capture(one.folder, scene, ImportOptions(existing="update"))
+    assert len([ob for ob in scene.objects if ob.type == "CAMERA"]) == 1
+    assert CameraEdits.read(one.camera) == edits
+    assert same_keys(keys_of(one.camera), keys)
+    assert SolveQuality.read(one.camera).error_px == pytest.approx(quality.error_px, rel=1e-4)
 
 
 def test_a_scene_that_is_not_set_up_gets_no_markers(tmp_path, scene):

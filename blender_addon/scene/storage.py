@@ -7,9 +7,6 @@ the artist chose (material, filters, retiming, place, what hangs on the object) 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import bpy
@@ -19,85 +16,21 @@ from ..wire.errors import UserError
 from .belongings import FRAMES, remove_unused
 from .build import make_points
 from .images import Timing
-from .imported import LINKED, PLAYER, PROJECTED, ROLE, STATIC, Imported, mark
+from .imported import LINKED, PLAYER, PROJECTED, ROLE, Imported, mark
 from .keys import keyed
 from .linked import make_linked, write_frames
 from .materials import point_material
-from .nodes import find_modifier, get_input, input_names, set_input
+from .nodes import find_modifier, input_names, set_input
 from .options import ImportOptions
 from .projected import make_projected, write_sequences
 from .projection import LOOK, inherit_use
 from .steps import Step, Steps, all_or_nothing, in_thread
-from .storage_files import MANIFEST, size_of, storage_folder
+from .storage_files import MANIFEST, storage_folder
+from .stored import EMBEDDED, LABELS, Stored, find_storage, frames_of, inputs_of, storages
 from .succession import succeed
-
-EMBEDDED = "embedded"
-
-#: Storage -> the roles of its objects; the first is that of what the artist adjusts.
-ROLES = {EMBEDDED: (PLAYER, STATIC), LINKED: (LINKED,), PROJECTED: (PROJECTED,)}
-LABELS = {EMBEDDED: "Embedded", LINKED: "Linked", PROJECTED: "Depth-Projected"}
 
 #: Inputs of a player that say where its points are, and so are not carried to another storage.
 _SOURCES = {"Frames", "Folder", "Depth", "Plate", "Width", "Height", "Root", "Facing"}
-
-
-@dataclass(frozen=True)
-class Stored:
-    """One storage of an import, as it stands in the file. It holds on to objects: make it when it is needed."""
-
-    kind: str
-    objects: tuple[bpy.types.Object, ...]
-
-    @property
-    def players(self) -> list[bpy.types.Object]:
-        """The objects that the artist adjusts: one, or one for each set of filters."""
-        return [ob for ob in self.objects if ob[ROLE] == ROLES[self.kind][0]]
-
-    @property
-    def files(self) -> Path | None:
-        """The folder that its nodes read; None when its points are in the .blend."""
-        return next((Path(bpy.path.abspath(path)) for ob in self.objects if (path := files_of(ob))), None)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of its files on the disk, else of its points in memory and in the .blend."""
-        return size_of(self.files) if self.files else sum(map(_bytes, self._clouds()))
-
-    def _clouds(self) -> set[bpy.types.PointCloud]:
-        frames = {ob.data for collection in _frames(self.objects) for ob in collection.objects}
-        return frames | {ob.data for ob in self.objects if ob[ROLE] == STATIC}
-
-
-def storages(imported: Imported) -> list[Stored]:
-    """The storages that an import has now."""
-    found = ((kind, [ob for role in roles for ob in imported.objects(role)]) for kind, roles in ROLES.items())
-    return [Stored(kind, tuple(objects)) for kind, objects in found if objects]
-
-
-def find_storage(imported: Imported, kind: str) -> Stored:
-    """The storage of that kind. Raises UserError when the import does not have it."""
-    for stored in storages(imported):
-        if stored.kind == kind:
-            return stored
-    raise UserError(f"{imported.name} has no {LABELS[kind]} points")
-
-
-def files_of(ob: bpy.types.Object) -> str:
-    """The folder that the nodes of an object read, as Blender keeps the path; empty when they read none."""
-    inputs = _inputs(ob)
-    picture = inputs.get("Depth")
-    return inputs.get("Folder") or (picture.filepath.replace("\\", "/").rpartition("/")[0] if picture else "")
-
-
-def problems(stored: Stored) -> list[str]:
-    """What is wrong with the files of a storage, as sentences: gone, or unreadable at the frame that is shown."""
-    if stored.files is None:
-        return []
-    if not (stored.files / MANIFEST).is_file():
-        return [f"Its files are not at {stored.files}: frames are empty"]
-    modifiers = [modifier for ob in stored.players if (modifier := find_modifier(ob))]
-    errors = {w.message for modifier in modifiers for w in modifier.node_warnings if w.type == "ERROR"}
-    return [f"This frame is empty, its file cannot be read ({message})" for message in sorted(errors)]
 
 
 def add_storage(imported: Imported, kind: str, split: bool = True, directory: str = "") -> Steps[Stored]:
@@ -175,9 +108,9 @@ def _embed(
     timing = Timing(options.start_frame, capture.clip.clip_frames)
     made, _ = yield from make_points(capture, imported.name, timing, options)
     player = next(ob for ob, role in made.items() if role == PLAYER)
-    material = _inputs(player)["Material"]
+    material = inputs_of(player)["Material"]
     material[ROLE] = "material"
-    for collection in _frames([player]):
+    for collection in frames_of([player]):
         mark(collection, FRAMES, imported.root)
     others = {player.copy(): PLAYER for _ in settings[1:]}
     players = [player, *others]
@@ -233,15 +166,9 @@ def _start_frame(imported: Imported, capture: Capture) -> int:
     return round(curves[0].range()[0]) - int(capture.clip.clip_frames[capture.has_camera][0])
 
 
-def _inputs(ob: bpy.types.Object) -> dict[str, Any]:
-    """The inputs of the nodes of an object, by name; none when the artist took them off."""
-    modifier = find_modifier(ob)
-    return {name: get_input(modifier, name) for name in input_names(modifier)} if modifier else {}
-
-
 def _settings(ob: bpy.types.Object) -> dict[str, Any]:
     """What the artist chose on a player."""
-    return {name: value for name, value in _inputs(ob).items() if name not in _SOURCES}
+    return {name: value for name, value in inputs_of(ob).items() if name not in _SOURCES}
 
 
 def _set(ob: bpy.types.Object, values: dict[str, Any]) -> None:
@@ -269,7 +196,7 @@ def _take_over(imported: Imported, old: Stored, new: Stored) -> None:
         _hang(child, imported.root)
     if old.kind == new.kind == PROJECTED:  # a material may show them
         for name in ("Depth", "Plate"):
-            _inputs(old.players[0])[name].user_remap(_inputs(new.players[0])[name])
+            inputs_of(old.players[0])[name].user_remap(inputs_of(new.players[0])[name])
     heirs = [*new.players[: len(old.players)], *[new.players[0]] * len(old.objects)]
     for ob, heir in zip([*old.players, *(ob for ob in old.objects if ob not in old.players)], heirs):
         for collection in ob.users_collection:
@@ -289,29 +216,17 @@ def _hang(ob: bpy.types.Object, parent: bpy.types.Object) -> None:
     ob.matrix_world = world
 
 
-def _frames(objects: Iterable[bpy.types.Object]) -> set[bpy.types.Collection]:
-    """The collections of clouds that players show."""
-    return {frames for ob in objects if (frames := _inputs(ob).get("Frames")) is not None}
-
-
-def _bytes(cloud: bpy.types.PointCloud) -> int:
-    return len(cloud.points) * sum(_SIZES.get(attribute.data_type, 4) for attribute in cloud.attributes)
-
-
-_SIZES = {"FLOAT_VECTOR": 12, "BOOLEAN": 1, "INT8": 1}
-
-
 def _remove(stored: Stored) -> None:
     """Remove the objects of a storage, and of what it needed that which nothing else uses."""
     needed: list[bpy.types.ID] = []
     for ob in stored.objects:
-        needed += [ob.data, *(value for value in _inputs(ob).values() if _made_by_import(value))]
+        needed += [ob.data, *(value for value in inputs_of(ob).values() if _made_by_import(value))]
         modifier = find_modifier(ob)
         needed += [modifier.node_group] if modifier else []
         needed += [ob[LOOK]] if _made_by_import(ob.get(LOOK)) else []
         if ob.animation_data is not None and ob.animation_data.action is not None:
             needed.append(ob.animation_data.action)
-    clouds = [ob for collection in _frames(stored.objects) for ob in collection.objects]
+    clouds = [ob for collection in frames_of(stored.objects) for ob in collection.objects]
     needed += [*clouds, *(ob.data for ob in clouds)]
     bpy.data.batch_remove(stored.objects)
     remove_unused(needed)

@@ -9,8 +9,8 @@ import bpy
 from ..scene import nodes, projection, storage
 from ..scene.imported import LINKED, PROJECTED, ROLE, Imported
 from ..scene.steps import Steps, finish
-from ..scene.storage import LABELS, Stored, find_storage, storages
 from ..scene.storage_files import blender_path
+from ..scene.stored import LABELS, Stored, find_storage, problems, storages
 from .acting import ImportOperator, ImportPanel
 from .players import draw_input
 from .text import draw_wrapped
@@ -209,7 +209,7 @@ def draw_storage(layout, context, stored: Stored, others: list[str]) -> None:
         header.prop(stored.players[0], "hide_viewport", text="", emboss=False)
         header.prop(stored.players[0], "hide_render", text="", emboss=False)
     header.operator("kinora.remove_storage", text="", icon="X", emboss=False).kind = stored.kind
-    for problem in storage.problems(stored):
+    for problem in problems(stored):
         alert = layout.column()
         alert.alert = True
         draw_wrapped(alert, context, problem, icon="ERROR")

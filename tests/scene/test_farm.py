@@ -13,7 +13,8 @@ from blender_addon.scene.images import use_relative_paths
 from blender_addon.scene.imported import LINKED, PROJECTED, imported_in
 from blender_addon.scene.nodes import find_modifier, set_input
 from blender_addon.scene.steps import finish
-from blender_addon.scene.storage import EMBEDDED, convert_storage, find_storage
+from blender_addon.scene.storage import convert_storage
+from blender_addon.scene.stored import EMBEDDED, find_storage
 from tests.scene.captures import imported
 from tests.worlds import as_capture, room
 

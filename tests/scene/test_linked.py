@@ -11,7 +11,8 @@ from blender_addon.scene.linked import FILE_NAME, write_frames
 from blender_addon.scene.nodes import find_modifier, set_input
 from blender_addon.scene.points import measured, pixel_attributes, unproject
 from blender_addon.scene.steps import finish
-from blender_addon.scene.storage import EMBEDDED, convert_storage, storages
+from blender_addon.scene.storage import convert_storage
+from blender_addon.scene.stored import EMBEDDED, storages
 from blender_addon.wire.errors import UserError
 from tests.scene.captures import imported, shown, small, with_frames_skipped
 

@@ -14,7 +14,8 @@ from blender_addon.scene.points import unproject
 from blender_addon.scene.projected import DEPTH_NAME
 from blender_addon.scene.projection import set_use
 from blender_addon.scene.steps import finish
-from blender_addon.scene.storage import EMBEDDED, convert_storage, storages
+from blender_addon.scene.storage import convert_storage
+from blender_addon.scene.stored import EMBEDDED, storages
 from tests.scene.captures import imported, shown, small, with_frames_skipped
 from tests.worlds import as_capture, room
 

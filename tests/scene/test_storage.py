@@ -11,7 +11,8 @@ from blender_addon.scene.imported import LINKED, PLAYER, PROJECTED, STATIC, impo
 from blender_addon.scene.nodes import find_modifier, get_input, input_path, set_input
 from blender_addon.scene.projection import set_use, use_of
 from blender_addon.scene.steps import finish
-from blender_addon.scene.storage import EMBEDDED, add_storage, convert_storage, remove_storage, storages
+from blender_addon.scene.storage import add_storage, convert_storage, remove_storage
+from blender_addon.scene.stored import EMBEDDED, storages
 from blender_addon.wire.errors import UserError
 from tests.scene.captures import imported, shown, small
 

@@ -8,7 +8,7 @@ import pytest
 
 from blender_addon.scene.imported import LINKED, PROJECTED, imported_in
 from blender_addon.scene.nodes import find_modifier, get_input
-from blender_addon.scene.storage import problems, storages
+from blender_addon.scene.stored import problems, storages
 from tests.scene.captures import imported, shown, small
 
 

@@ -64,7 +64,9 @@ class Growing:
                 self._ticket,
                 options.start_frame,
                 options.point_size,
-                solid_colors=any(s.shading.type == "SOLID" for s in views_of(scene)),
+                solid_colors=any(
+                    view.shading.type == "SOLID" and view.shading.color_type == "VERTEX" for view in views_of(scene)
+                ),
             )
             self._begun = True
             return

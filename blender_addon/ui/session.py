@@ -35,6 +35,7 @@ BUSY_S, IDLE_S = 0.1, 1.0  # how often the timer pumps while something happens, 
 IMPORT_EVERY_S = 0.01  # and while a capture is imported: the window has its turn in between
 BUDGET_S = 0.005  # longest that one pump applies events
 IMPORT_S = 0.015  # about how long one pump imports
+REDRAW_S = 0.5  # how often figures that run are drawn again
 KEPT_JOBS = 100  # that the queue shows at most; the oldest that have ended are forgotten
 QUIT_S = 3.0  # longest that Blender waits for our threads when it quits
 
@@ -57,6 +58,8 @@ class Session:
         self._summaries: dict[Path, Summary | str] = {}
         self._arrival: Arrival | None = None  # the import that is under way
         self._shown: object = None  # what the panels showed last
+        self._happened: object = None  # and what of it was no mere number
+        self._drawn = 0.0
 
     # ---- the backend -------------------------------------------------------------------------------------------
 
@@ -360,9 +363,14 @@ class Session:
         return self.state, self.note, jobs
 
     def _redraw(self) -> None:
-        view = self._view()
-        if view != self._shown:
-            self._shown = view
+        """Have the panels drawn again: at once when something happened, twice a second while only numbers change.
+
+        The sidebar lies over the 3D view, so that Blender draws the artist's whole scene with it.
+        """
+        view, now = self._view(), time.monotonic()
+        happened = (self.state, self.note, tuple((job.uid, job.state, job.stage) for job in self.jobs))
+        if view != self._shown and (happened != self._happened or now - self._drawn > REDRAW_S):
+            self._shown, self._happened, self._drawn = view, happened, now
             redraw()
 
 

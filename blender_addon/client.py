@@ -70,6 +70,7 @@ class Client:
         self._strays: set[asyncio.Task[None]] = set()
         self._frames = WaitingRoom(self._soon)
         self._stopping = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._link = Link(
             connection,
             on_up=self._on_up,
@@ -183,7 +184,7 @@ class Client:
 
     def _begin(self, ticket: str, order: Order) -> None:
         feed = Feed(ticket, self._link, self._frames)
-        self._jobs[ticket] = job = Job(ticket, order, self._link, self._emit, feed)
+        self._jobs[ticket] = job = Job(ticket, order, self._link, self._emit, feed, self._turn)
         job.task.add_done_callback(lambda _: self._jobs.pop(ticket, None))
 
     def _watch(self, ticket: str, on: bool, anew: bool) -> None:

@@ -38,13 +38,18 @@ class Order:
 
 
 class Job:
-    """One order under way. `run` ends with exactly one of JobDone, JobFailed and JobCancelled."""
+    """One order under way. `run` ends with exactly one of JobDone, JobFailed and JobCancelled.
 
-    def __init__(self, ticket: str, order: Order, link: Link, emit: Callable[[Event], None], feed: Feed) -> None:
+    `turn` is shared by all orders of a client: they reach the server in the order they were made.
+    """
+
+    def __init__(
+        self, ticket: str, order: Order, link: Link, emit: Callable[[Event], None], feed: Feed, turn: asyncio.Lock
+    ) -> None:
         self.ticket = ticket
         self.feed = feed  # what it shows while it runs
         self.id = ""  # the server's, once it has the job
-        self._order, self._link, self._emit = order, link, emit
+        self._order, self._link, self._emit, self._turn = order, link, emit, turn
         self._followed = False  # the server works on it
         self._last = 0  # number of the newest event that was taken
         self._moved = asyncio.Event()
@@ -84,7 +89,8 @@ class Job:
 
     async def _run(self) -> None:
         try:
-            await self._submit(*await self._identify())
+            async with self._turn:
+                await self._submit(*await self._identify())
             await self._follow_and_watch()
             told = lambda fraction: self._progress("Fetching the result", fraction, 1.0)  # noqa: E731
             order = self._order

@@ -193,6 +193,21 @@ def test_cancel_ends_a_running_job_and_leaves_nothing(near, tmp_path, deed):
     assert not (tmp_path / "place").exists()
 
 
+def test_orders_reach_the_server_in_their_order(near, tmp_path):
+    """A large clip takes long to read through; a small one that was asked for later still waits behind it."""
+    large = clip_that(tmp_path / "plates", "slow")
+    with open(large, "ab") as file:
+        file.truncate(200 * 2**20)
+    clips = [large, *(clip_that(tmp_path / "plates", "work") for _ in range(3))]
+    tickets = [near.submit(clip, SETTINGS, tmp_path / f"out{i}") for i, clip in enumerate(clips)]
+    queued = lambda events: [e.ticket for e in events if isinstance(e, JobQueued)]  # noqa: E731
+    events = collect(near, lambda events: len(set(queued(events))) == len(clips))
+    assert list(dict.fromkeys(queued(events))) == tickets
+    for ticket in reversed(tickets):
+        near.cancel(ticket)
+    assert isinstance(end_of(near, tickets[0]), JobCancelled)
+
+
 def test_cancel_ends_a_waiting_job(near, tmp_path):
     first = near.submit(clip_that(tmp_path, "slow"), SETTINGS, tmp_path / "one")
     collect(near, has(JobQueued))

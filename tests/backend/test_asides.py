@@ -89,14 +89,24 @@ def test_files_are_not_shown_to_clients_elsewhere(broker, tmp_path):
     assert (told["t"], told["code"]) == ("error", "not_same_host")
 
 
-def test_more_pixels_and_more_frames_take_longer_and_more_memory(near, weights_elsewhere):
-    settings = JobSettings(clip=ClipSettings(long_side=512))
-    less, more = (answer(near, near.estimate(settings, 1920, 1080, n, 24.0)).answer for n in (50, 200))
-    assert (less.frames, more.frames) == (50, 200)
-    assert less.seconds_low < less.seconds_high < more.seconds_high
-    assert less.memory_bytes < more.memory_bytes
-    assert less.memory_free > 0
-    assert not less.problem
+def test_a_client_learns_what_a_job_would_take(near, weights_elsewhere):
+    found = answer(near, near.estimate(JobSettings(), 1920, 1080, 50, 24.0)).answer
+    assert found.frames == 50
+    assert 0 < found.seconds_low < found.seconds_high
+    assert found.memory_free > found.memory_bytes > 10**8
+    assert not found.problem
+
+
+def test_more_pixels_and_more_frames_take_longer_and_more_memory(tmp_path):
+    def told(engine, options, frames, long_side):
+        settings = JobSettings(engine, ClipSettings(long_side=long_side), engine_settings=options)
+        return estimate(1920, 1080, frames, 24.0, settings, Machine(cores=4, memory_free=10**12), tmp_path)
+
+    for engine in (("classical", ClassicalSettings()), ("monst3r", MonST3RSettings())):
+        base, longer, finer = told(*engine, 50, 512), told(*engine, 200, 512), told(*engine, 50, 768)
+        for more in (longer, finer):
+            assert more.seconds_high > base.seconds_high
+            assert more.memory_bytes > base.memory_bytes
 
 
 def test_an_estimate_says_what_would_make_the_job_fail(weights_elsewhere, tmp_path):

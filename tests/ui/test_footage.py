@@ -130,6 +130,7 @@ def test_the_backend_counts_the_clip_and_says_what_it_would_take(session, scene,
     assert "1 frame" in footage.estimate_of(scene).answer.problem
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("server")
 def test_a_clip_that_only_blender_can_read_is_told_before_it_is_sent(session, scene, tmp_path):
     """Blender reads any container; the backend takes those that cannot name other files."""
@@ -157,6 +158,7 @@ def test_several_dropped_clips_are_queued_and_each_is_imported(session, scene, t
     assert sorted(c.name for c in scene.collection.children) == ["a", "b"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("server")
 def test_a_folder_is_reconstructed_without_importing(session, scene, tmp_path):
     folder = tmp_path / "plates"
@@ -214,6 +216,7 @@ def test_jobs_wait_in_the_queue_and_any_of_them_can_be_cancelled_and_removed(ses
         bpy.ops.kinora.remove_job(job="gone")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("server")
 def test_two_jobs_of_one_clip_get_folders_of_their_own(session, scene, tmp_path):
     """The second is asked for before the first has written anything."""

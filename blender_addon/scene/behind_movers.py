@@ -16,6 +16,7 @@ from .belongings import ELEMENTS, marked, remove_unused
 from .compositor import compositor_of, find_tree
 from .distortion import write_st_maps
 from .imported import ROLE, ROOT_POINTER, Imported, mark
+from .mask_editing import plate_clip
 
 BEHIND_MOVERS = "behind_movers"
 #: On the node: whether the film was transparent before it was added.
@@ -59,7 +60,7 @@ def behind_movers_group(imported: Imported) -> bpy.types.NodeTree:
         where = build.at_render_size(bend.outputs["Image"], -300, -550)
         mask, cg = build.bent(mask, where, -150, -250), build.bent(cg, where, -150, -450)
     blur = build.node("CompositorNodeBlur", -50, -250)
-    if bpy.app.version >= (5, 0):
+    if "Type" in blur.inputs:
         blur.inputs["Type"].default_value = "Gaussian"
     else:
         blur.filter_type = "GAUSS"
@@ -80,10 +81,10 @@ def behind_movers_group(imported: Imported) -> bpy.types.NodeTree:
 
 def _redistortion(imported: Imported) -> bpy.types.Image | None:
     """The ST map that bends a render like the plate; None for a plate without distortion."""
-    capture = imported.capture()
-    if not (capture.clip.k1 or capture.clip.k2):
+    lens = plate_clip(imported).tracking.camera
+    if not (lens.brown_k1 or lens.brown_k2):
         return None
-    _, path = write_st_maps(capture, imported.folder.with_name(f"{imported.folder.name}_st"))
+    _, path = write_st_maps(imported.capture(), imported.folder.with_name(f"{imported.folder.name}_st"))
     image = bpy.data.images.load(str(path), check_existing=True)
     image.reload()
     image.colorspace_settings.name = "Non-Color"

@@ -7,6 +7,7 @@ things move: what a reconstruction takes as known masks. The capture's own files
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import bpy
@@ -61,11 +62,16 @@ def plate_mask(capture: Capture, frame: int) -> np.ndarray:
 
 def mask_in_use(imported: Imported, capture: Capture, frame: int) -> np.ndarray:
     """(plate H, plate W) bool: what moves in a frame by the masks that were put to use, else by the capture."""
+    folder = _in_use(imported, capture)
+    if folder is None:
+        return plate_mask(capture, frame)
+    return read_grey(mask_files(folder, capture)[frame]) > 0.5
+
+
+def _in_use(imported: Imported, capture: Capture) -> Path | None:
+    """The folder of the masks that an import's points were split by; None when those are the capture's own."""
     root = imported.root
-    if MASKS in root and root.get(MASKS_OF) == str(capture.folder):
-        path = mask_files(Path(root[MASKS]), capture)[frame]
-        return read_grey(path) > 0.5
-    return plate_mask(capture, frame)
+    return Path(root[MASKS]) if MASKS in root and root.get(MASKS_OF) == str(capture.folder) else None
 
 
 def mask_files(folder: Path, capture: Capture) -> list[Path]:
@@ -116,8 +122,12 @@ def copy_masks(imported: Imported, folder: Path) -> bpy.types.Image:
     capture = imported.capture()
     with staged_folder(folder, "The masks") as staging:
         for frame in range(capture.frame_count):
-            moving = mask_in_use(imported, capture, frame)
-            write_grey(staging / EDITED_NAME.format(frame), moving.astype(np.uint8) * 255)
+            own = capture.folder / MASK_NAME.format(frame)
+            copy = staging / EDITED_NAME.format(frame)
+            if own.is_file() and not (_in_use(imported, capture) or capture.clip.k1 or capture.clip.k2):
+                shutil.copyfile(own, copy)
+            else:
+                write_grey(copy, mask_in_use(imported, capture, frame).astype(np.uint8) * 255)
     return show_masks(imported, folder)
 
 

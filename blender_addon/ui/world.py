@@ -30,10 +30,15 @@ class PlaceOperator(PickOperator):
         return ""
 
     def places(self, context, count: int, what: str) -> np.ndarray:
-        """(N, 3) world points that were given, picked or selected. Raises UserError when fewer than `count`."""
+        """(N, 3) world points that were given, picked or selected; of two, the 3D cursor may be the first.
+
+        Raises UserError when they are fewer than `count`.
+        """
         if self.given:
             return np.array([tuple(p) for p in self.points])
         points = world.selected_points(context)
+        if len(points) == 1 and count == 2:
+            points = np.stack([context.scene.cursor.location, points[0]])
         if len(points) < count:
             several = {2: "two", 3: "three"}[count]
             raise UserError(
@@ -119,7 +124,8 @@ class KINORA_OT_set_axis(PlaceOperator, bpy.types.Operator):
     bl_label = "Set Axis"
     bl_description = (
         "Turn the capture about the world's z axis until the way from one point to another leads along an axis. "
-        "Click points of the capture, or select two empties, of which the active one is where it leads to"
+        "Click points of the capture, or select two empties, of which the active one is where it leads to, "
+        "or one, to which it leads from the 3D cursor"
     )
     prompts = ("click where the axis begins", "click a point that it leads to")
 
@@ -138,7 +144,8 @@ class KINORA_OT_set_scale(PlaceOperator, bpy.types.Operator):
     bl_label = "Set Scale"
     bl_description = (
         "Scale the capture about the world's origin until two points are a known length apart. "
-        "Click points of the capture, or select two empties, or two vertices in Edit Mode"
+        "Click points of the capture, or select two empties, two vertices in Edit Mode, or one, which with the cursor "
+        "makes two"
     )
     prompts = ("click one end of the known length", "click its other end")
 

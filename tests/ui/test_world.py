@@ -114,9 +114,19 @@ def test_what_is_missing_is_said(root):
     bpy.ops.object.select_all(action="DESELECT")
     with pytest.raises(RuntimeError, match="No points are selected for the floor"):
         bpy.ops.kinora.set_floor()
-    empties([(0, 0, 0)])
-    with pytest.raises(RuntimeError, match="1 point is selected for a length"):
+    with pytest.raises(RuntimeError, match="No points are selected for a length"):
         bpy.ops.kinora.set_scale(length=2)
+    empties([(0, 0, 0), (1, 0, 0)])
+    with pytest.raises(RuntimeError, match="2 points are selected for the floor"):
+        bpy.ops.kinora.set_floor()
+
+
+def test_one_object_and_the_cursor_make_a_length(root, scene):
+    before = matrix(root)
+    scene.cursor.location = (0, 0, 2)
+    empties([(0, 3, 2)])
+    bpy.ops.kinora.set_scale(length=6)
+    assert matrix(root)[:3, :3] == pytest.approx(2 * before[:3, :3], abs=1e-5)
 
 
 def test_auto_orient_says_when_the_capture_is_gone(root):

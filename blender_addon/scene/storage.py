@@ -17,7 +17,6 @@ from .belongings import FRAMES, remove_unused
 from .build import make_points
 from .images import Timing
 from .imported import LINKED, PLAYER, PROJECTED, ROLE, Imported, mark
-from .keys import keyed
 from .linked import make_linked, write_frames
 from .materials import point_material
 from .nodes import find_modifier, input_names, set_input
@@ -26,7 +25,7 @@ from .projected import make_projected, write_sequences
 from .projection import LOOK, inherit_use
 from .steps import Step, Steps, all_or_nothing, in_thread
 from .storage_files import MANIFEST, storage_folder
-from .stored import EMBEDDED, LABELS, Stored, find_storage, frames_of, inputs_of, storages
+from .stored import EMBEDDED, LABELS, Stored, find_storage, frames_of, inputs_of, start_frame, storages
 from .succession import succeed
 
 #: Inputs of a player that say where its points are, and so are not carried to another storage.
@@ -149,21 +148,13 @@ def _with_files(
 
 def _defaults(imported: Imported, capture: Capture) -> dict[str, Any]:
     """What a player of this import is set to where no other one says otherwise."""
-    timing = Timing(_start_frame(imported, capture), capture.clip.clip_frames)
+    timing = Timing(start_frame(imported, capture), capture.clip.clip_frames)
     return {
         "Start Frame": float(timing.start_frame),
         "Length": float(timing.length),
         "Clip Rate": float(capture.clip.fps),
         "Min Confidence": capture.confidence_default,
     }
-
-
-def _start_frame(imported: Imported, capture: Capture) -> int:
-    """The scene frame of the first frame of the capture, as the camera's keys have it; 1 when it has none."""
-    curves = keyed(imported.camera, "location") if imported.camera else []
-    if not curves:
-        return 1
-    return round(curves[0].range()[0]) - int(capture.clip.clip_frames[capture.has_camera][0])
 
 
 def _settings(ob: bpy.types.Object) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from typing import Any
 
 import bpy
 
+from ..wire.capture import Capture
 from ..wire.errors import UserError
 from .imported import LINKED, PLAYER, PROJECTED, ROLE, STATIC, Imported
+from .keys import keyed
 from .nodes import find_modifier, get_input, input_names
 from .storage_files import MANIFEST, size_of
 
@@ -78,6 +80,16 @@ def problems(stored: Stored) -> list[str]:
     modifiers = [modifier for ob in stored.players if (modifier := find_modifier(ob))]
     errors = {w.message for modifier in modifiers for w in modifier.node_warnings if w.type == "ERROR"}
     return [f"This frame is empty, its file cannot be read ({message})" for message in sorted(errors)]
+
+
+def start_frame(imported: Imported, capture: Capture) -> int:
+    """The scene frame of the first frame of the capture: as its players say, else the camera's keys, else 1."""
+    players = (ob for stored in storages(imported) for ob in stored.players)
+    said = next((frame for ob in players if (frame := inputs_of(ob).get("Start Frame")) is not None), None)
+    if said is not None:
+        return round(said)
+    curves = keyed(imported.camera, "location") if imported.camera else []
+    return round(curves[0].range()[0]) - int(capture.clip.clip_frames[capture.has_camera][0]) if curves else 1
 
 
 def inputs_of(ob: bpy.types.Object) -> dict[str, Any]:

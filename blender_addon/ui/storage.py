@@ -8,6 +8,7 @@ import bpy
 
 from ..scene import nodes, projection, storage
 from ..scene.imported import LINKED, PROJECTED, ROLE, Imported
+from ..scene.projector import project_plate
 from ..scene.steps import Steps, finish
 from ..scene.storage_files import blender_path
 from ..scene.stored import LABELS, Stored, find_storage, problems, storages
@@ -181,6 +182,34 @@ class KINORA_OT_projected_use(ImportOperator, bpy.types.Operator):
             projection.set_use(imported, ob, self.use)
 
 
+class KINORA_OT_project_plate(ImportOperator, bpy.types.Operator):
+    """Project the capture's pictures on the selected meshes from its camera, without a UV map. They replace the active
+    material of each; the pictures have the capture's own resolution"""
+
+    bl_idname = "kinora.project_plate"
+    bl_label = "Project Plate on Selected"
+
+    hold: bpy.props.BoolProperty(
+        name="Hold",
+        description="Keep what is projected at the current frame, from a camera that stays there: for a set that is "
+        "still. Otherwise the projection moves with the camera and shows each frame's picture",
+        default=True,
+    )
+
+    @classmethod
+    def allowed_on(cls, context, imported):
+        return "" if cls.targets(context) else "Select the meshes to project on"
+
+    @staticmethod
+    def targets(context) -> list[bpy.types.Object]:
+        return [ob for ob in context.selected_objects if ob.type == "MESH" and ob.get(ROLE) is None]
+
+    def act_on(self, context, imported):
+        targets = self.targets(context)
+        project_plate(imported, targets, context.scene.frame_current, self.hold)
+        return f"The plate is on {len(targets)} object{'s' if len(targets) != 1 else ''}"
+
+
 class KINORA_PT_storage(ImportPanel, bpy.types.Panel):
     """The storages of the import, each with what it takes, what is wrong with it, and what it can become."""
 
@@ -199,6 +228,7 @@ class KINORA_PT_storage(ImportPanel, bpy.types.Panel):
             column.label(text="Add")
             for kind in missing:
                 column.operator("kinora.add_storage", text=LABELS[kind], icon="ADD").kind = kind
+        layout.operator("kinora.project_plate", icon="VIEW_CAMERA")
 
 
 def draw_storage(layout, context, stored: Stored, others: list[str]) -> None:
@@ -280,6 +310,7 @@ CLASSES = (
     KINORA_OT_convert_storage,
     KINORA_OT_remove_storage,
     KINORA_OT_projected_use,
+    KINORA_OT_project_plate,
     KINORA_PT_storage,
 )
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from mathutils import Vector
 
-from blender_addon.scene.imported import PROJECTED, imported_in
+from blender_addon.scene.imported import PLAYER, PROJECTED, imported_in
 from blender_addon.scene.nodes import find_modifier, get_input, set_input
 from blender_addon.scene.points import unproject
 from blender_addon.scene.projected import DEPTH_NAME
 from blender_addon.scene.projection import set_use
+from blender_addon.scene.projector import project_plate
 from blender_addon.scene.steps import finish
 from blender_addon.scene.storage import convert_storage
 from blender_addon.scene.stored import EMBEDDED, storages
@@ -147,6 +148,34 @@ def test_the_camera_projects_the_plate_on_whatever_it_sees(tmp_path, scene):
     for picture, least in ((on_sheet, 0.99), (on_mesh, 0.7)):
         off = np.abs(picture[..., :3] - capture.rgb[2].astype(int)).max(axis=-1)
         assert (off <= 3).mean() >= least
+
+
+def test_a_set_keeps_what_was_projected_on_it(tmp_path, scene):
+    """Held at frame 3, a sheet before the camera shows that picture from there at any frame."""
+    capture = zooming(as_capture(room(4, 48, 32)))
+    imported(capture, tmp_path, scene, images=True, storage="frames")
+    one = imported_in(scene)[0]
+    scene.frame_set(3)
+    bpy.ops.mesh.primitive_plane_add(size=50, location=one.camera.matrix_world @ Vector((0, 0, -4)))
+    sheet = bpy.context.object
+    sheet.rotation_euler = one.camera.matrix_world.to_euler()
+    for ob in one.objects(PLAYER):
+        ob.hide_render = True
+    project_plate(one, [sheet], 3, hold=True)
+    held = one.camera.matrix_world.copy()
+    scene.frame_set(1)
+    assert held != one.camera.matrix_world
+    scene.camera = next(ob for ob in scene.objects if ob.get("kinora_role") == "projector")
+    assert np.allclose(scene.camera.matrix_world, held, atol=1e-6)
+    picture = render(scene, tmp_path)
+    assert (np.abs(picture[..., :3] - capture.rgb[2].astype(int)).max(axis=-1) <= 3).mean() > 0.99
+
+    scene.camera = one.camera
+    project_plate(one, [sheet], 1, hold=False)
+    for frame in (1, 4):
+        scene.frame_set(frame)
+        picture = render(scene, tmp_path)
+        assert (np.abs(picture[..., :3] - capture.rgb[frame - 1].astype(int)).max(axis=-1) <= 3).mean() > 0.9
 
 
 def test_the_mesh_cuts_cg_out_and_catches_its_shadow(tmp_path, scene):

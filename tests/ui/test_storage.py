@@ -94,3 +94,14 @@ def test_frames_without_points_are_no_problem(scene, tmp_path):
         scene.frame_set(frame)
         assert len(shown(one.objects(LINKED)[0])["position"]) == points
         assert problems(storages(one)[0]) == []
+
+
+def test_the_plate_is_projected_on_what_is_selected(scene, one):
+    assert not bpy.ops.kinora.project_plate.poll()
+    bpy.ops.mesh.primitive_cube_add()
+    cube = bpy.context.object
+    bpy.ops.kinora.project_plate(hold=False)
+    assert cube.active_material.name == "room Plate"
+    bpy.ops.kinora.project_plate()
+    assert cube.active_material.name == "room Plate 1"
+    assert [m.name for m in cube.data.materials] == ["room Plate 1"]

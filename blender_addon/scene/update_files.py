@@ -15,8 +15,9 @@ from .linked import write_frames
 from .nodes import find_modifier, get_input, input_names, set_input
 from .projected import write_sequences
 from .steps import Steps, finish, in_thread
-from .storage import LABELS, Stored, convert_storage, storages
+from .storage import convert_storage
 from .storage_files import storage_folder
+from .stored import LABELS, Stored, storages
 
 log = logging.getLogger(__name__)
 

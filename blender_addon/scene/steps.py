@@ -117,8 +117,19 @@ def _alive(datablock: bpy.types.ID) -> bool:
         return False
 
 
+def sweep() -> None:
+    """Remove again what was given up earlier and an undo or redo has brought back."""
+    if _given_up:
+        _remove(_given_up)
+
+
+#: Numbers of the datablocks of all work that was given up; Blender gives none of them to anything else.
+_given_up: set[int] = set()
+
+
 def _remove(made: set[int]) -> None:
     """Remove the datablocks with these numbers, but for node groups that somebody else has begun to use."""
+    _given_up.update(made)
     users = bpy.data.user_map()
     doomed = {d for d in users if d.session_uid in made}
     while shared := {d for d in doomed if isinstance(d, bpy.types.NodeTree) and users[d] - doomed}:

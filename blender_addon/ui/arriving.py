@@ -15,7 +15,7 @@ import bpy
 from ..scene.build import import_steps
 from ..scene.imported import imported_in
 from ..scene.options import ImportOptions
-from ..scene.steps import Steps
+from ..scene.steps import Steps, sweep
 from ..wire.errors import UserError
 from .reconstruction import SceneRef
 
@@ -83,15 +83,23 @@ def _upheaval(*_) -> None:
         arrival.give_up()
 
 
-_HANDLERS = ("undo_pre", "redo_pre", "load_pre", "save_pre")
+@bpy.app.handlers.persistent
+def _sweep(*_) -> None:
+    """A step of undo that was made while something was half built has it in it."""
+    sweep()
+
+
+_HANDLERS = {_upheaval: ("undo_pre", "redo_pre", "load_pre", "save_pre"), _sweep: ("undo_post", "redo_post")}
 
 
 def register() -> None:
-    for name in _HANDLERS:
-        getattr(bpy.app.handlers, name).append(_upheaval)
+    for handler, names in _HANDLERS.items():
+        for name in names:
+            getattr(bpy.app.handlers, name).append(handler)
 
 
 def unregister() -> None:
-    for name in _HANDLERS:
-        getattr(bpy.app.handlers, name).remove(_upheaval)
+    for handler, names in _HANDLERS.items():
+        for name in names:
+            getattr(bpy.app.handlers, name).remove(handler)
     _upheaval()

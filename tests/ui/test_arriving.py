@@ -58,6 +58,17 @@ def test_undo_in_the_middle_makes_it_start_over(session, half_way):
     finished(session, half_way)
 
 
+def test_redo_of_a_step_that_was_made_in_the_middle_brings_nothing_half_done_back(session, scene, half_way):
+    bpy.ops.mesh.primitive_cube_add()
+    bpy.ops.ed.undo_push(message="Cube")  # it has half an import in it
+    bpy.ops.ed.undo()
+    session.cancel(half_way)
+    bpy.ops.ed.redo()
+    assert bpy.data.objects.get("Cube")
+    assert not bpy.data.pointclouds
+    assert not [c.name for c in bpy.data.collections if c.name.startswith("street")]
+
+
 def test_a_file_saved_in_the_middle_holds_nothing_of_it(session, half_way, tmp_path):
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "middle.blend"), copy=True)
     with bpy.data.libraries.load(str(tmp_path / "middle.blend")) as (held, _):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 
@@ -59,10 +60,25 @@ class _Track:
     def last(self) -> int:
         return max(self.seen)
 
-    def whole(self) -> list[int]:
-        """The frames in which it is seen whole."""
+    def at_end(self, which: int) -> _End:
+        """How it is seen in the first (0) or last (-1) frame that shows it whole."""
         usual = np.median([sight.area for sight in self.seen.values()])
-        return sorted(t for t, sight in self.seen.items() if sight.area >= WHOLE * usual)
+        whole = sorted(t for t, sight in self.seen.items() if sight.area >= WHOLE * usual)
+        steps = np.array([self.seen[t].step for t in (whole[:STEADY], whole[-STEADY:])[which]])
+        known = steps[np.isfinite(steps).all(axis=1)]
+        pace = np.median(known, axis=0) if len(known) else np.full(2, np.nan)
+        sight = self.seen[whole[which]]
+        return _End(whole[which], sight.area, tuple(sight.centre.tolist()), tuple(pace.tolist()))
+
+
+@dataclass(frozen=True)
+class _End:
+    """Where a track comes from or goes to: a frame, its area and centroid there, and pixels a frame, NaN if unknown."""
+
+    frame: int
+    area: int
+    centre: tuple[float, float]
+    pace: tuple[float, float]
 
 
 def number_movers(dynamic: np.ndarray, flows: Flows, run: Run) -> np.ndarray:
@@ -242,13 +258,15 @@ def _joined(tracks: dict[int, _Track]) -> dict[int, int]:
     order = sorted(tracks, key=lambda n: (tracks[n].first, n))
     firsts = [tracks[n].first for n in order]
     end = max((track.last for track in tracks.values()), default=0)
+    comes, goes = ({n: tracks[n].at_end(which) for n in order} for which in (0, -1))
     pairs = []
     for a, before in tracks.items():
         span = bisect_left(firsts, max(before.last - HIDDEN, 1)), bisect_right(firsts, before.last + HIDDEN)
         for b in order[slice(*span)] if before.last < end else ():
-            off = _astray(before, tracks[b])
-            if off is not None:
-                pairs.append((off, a, b))
+            if before.first < tracks[b].first:
+                off = _astray(goes[a], comes[b])
+                if off < ASTRAY:
+                    pairs.append((off, a, b))
     follows: dict[int, int] = {}
     taken: set[int] = set()
     for _, a, b in sorted(pairs):
@@ -262,21 +280,15 @@ def _joined(tracks: dict[int, _Track]) -> dict[int, int]:
     return names
 
 
-def _astray(before: _Track, after: _Track) -> float | None:
-    """How far one mover is from where the other would have come, in shares of its size; None if it cannot be it."""
-    if before.first >= after.first:
-        return None
-    a, b = before.whole()[-1], after.whole()[0]
-    one, two = before.seen[a], after.seen[b]
-    if not a < b <= a + 2 * HIDDEN or max(one.area, two.area) > RESIZED * min(one.area, two.area):
-        return None
-    steps = [before.seen[t].step for t in before.whole()[-STEADY:]] + [
-        after.seen[t].step for t in after.whole()[:STEADY]
-    ]
-    known = [step for step in steps if np.isfinite(step).all()]
-    step = np.median(known, axis=0) if known else np.zeros(2)
-    off = float(np.linalg.norm(two.centre - one.centre - step * (b - a))) / np.sqrt(min(one.area, two.area))
-    return off if off < ASTRAY else None
+def _astray(goes: _End, comes: _End) -> float:
+    """How far a mover comes from where one that goes would have come, in shares of its size; infinite if too late."""
+    frames = comes.frame - goes.frame
+    small, large = sorted((goes.area, comes.area))
+    if not 0 < frames <= 2 * HIDDEN or large > RESIZED * small:
+        return math.inf
+    paces = [pace for pace in (goes.pace, comes.pace) if math.isfinite(pace[0])]
+    missed = [comes.centre[k] - goes.centre[k] - frames * sum(p[k] for p in paces) / max(len(paces), 1) for k in (0, 1)]
+    return math.hypot(*missed) / math.sqrt(small)
 
 
 def _numbered(labels: np.ndarray, dynamic: np.ndarray, names: dict[int, int], tracks: dict[int, _Track]) -> np.ndarray:

@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 BUSY_S, IDLE_S = 0.1, 1.0  # how often the timer pumps while something happens, and while nothing does
 IMPORT_EVERY_S = 0.01  # and while a capture is imported: the window has its turn in between
 BUDGET_S = 0.005  # longest that one pump applies events
-IMPORT_S = 0.015  # about how long one pump imports
+IMPORT_S = 0.015  # about how long one pump imports, or, where the window itself is slow to draw,
+IMPORT_SHARE, IMPORT_MOST_S = 0.25, 0.5  # such a part of the time since the last pump, and no longer than this
 REDRAW_S = 0.5  # how often figures that run are drawn again
 KEPT_JOBS = 100  # that the queue shows at most; the oldest that have ended are forgotten
 QUIT_S = 3.0  # longest that Blender waits for our threads when it quits
@@ -60,6 +61,8 @@ class Session:
         self._shown: object = None  # what the panels showed last
         self._happened: object = None  # and what of it was no mere number
         self._drawn = 0.0
+        self._pumped = time.perf_counter()  # when the last pump ended
+        self._import_s = IMPORT_S
 
     # ---- the backend -------------------------------------------------------------------------------------------
 
@@ -194,6 +197,13 @@ class Session:
         None when there is nothing to wait for.
         """
         began = time.perf_counter()
+        self._import_s = min(max(IMPORT_S, IMPORT_SHARE * (began - self._pumped)), IMPORT_MOST_S)
+        try:
+            return self._pump(began)
+        finally:
+            self._pumped = time.perf_counter()
+
+    def _pump(self, began: float) -> float | None:
         self._finish_opening()
         if self._backend is not None:
             self._events.extend(self._backend.client.drain(frames=self.live.room))
@@ -336,7 +346,7 @@ class Session:
                 options = read_group(ImportOptions, scene.kinora.import_options)
                 options = replace(options, plate_path=options.plate_path or str(job.clip))
                 self._arrival = Arrival(job.folder, job.scene, options)
-            collection = self._arrival.work(IMPORT_S)
+            collection = self._arrival.work(self._import_s)
             job.stage_fraction = self._arrival.fraction
             if collection is None:
                 return

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("server")
 def half_way(session, scene, tmp_path, monkeypatch):
     """A job whose capture is imported one step a pump, and about half of it is."""
     monkeypatch.setattr(session_module, "IMPORT_S", 0.0)
+    monkeypatch.setattr(session_module, "IMPORT_SHARE", 0.0)
     scene.kinora.live = False
     bpy.ops.ed.undo_push(message="Before")
     clip = tmp_path / "street.mp4"
@@ -127,3 +128,15 @@ def test_unregistering_in_the_middle_leaves_nothing(session, scene, half_way):
     session.close()
     assert not bpy.data.pointclouds
     assert not [c for c in bpy.data.collections if c.name.startswith("street")]
+
+
+def test_a_window_that_is_slow_to_draw_is_given_more_of_an_import_at_a_time(session, monkeypatch):
+    """A quarter of the time between two pumps, within limits: else an import takes a redraw for each of its steps."""
+    now = session._pumped
+    monkeypatch.setattr(session_module.time, "perf_counter", lambda: now)
+    seen = []
+    for away in (0.01, 0.1, 1.0, 10.0):
+        now += away
+        session.pump()
+        seen.append(session._import_s)
+    assert seen == pytest.approx([0.015, 0.025, 0.25, 0.5])

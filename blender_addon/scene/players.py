@@ -63,11 +63,11 @@ def mover_numbers(frames: bpy.types.Collection) -> list[int]:
     return sorted(numbers - {0})
 
 
-def add_player(imported: Imported, show: str, object_id: int = 1) -> bpy.types.Object:
+def add_player(imported: Imported, show: str, object_id: int = 0) -> bpy.types.Object:
     """Add a player that shows a part of the import's points, otherwise as its first player does; no data is copied.
 
-    `show` is one of SHOWS; `object_id` is the mover that 'object' shows. Raises UserError when the import has no such
-    points.
+    `show` is one of SHOWS; `object_id` is the mover that 'object' shows, 0 the first one without a player of its own.
+    Raises UserError when the import has no such points.
     """
     players = players_of(imported)
     moving = [ob for ob in players if frames_of(ob) is not None]
@@ -75,14 +75,9 @@ def add_player(imported: Imported, show: str, object_id: int = 1) -> bpy.types.O
     source = next(iter(apart if show == "static" and apart else moving), None)
     if source is None:
         raise UserError(f"The points of {imported.name} are not in this file any more", "import the capture again")
-    name = {"static": "Static", "dynamic": "Moving", "object": f"Object {object_id}"}[show]
     if show == "object":
-        numbers = mover_numbers(frames_of(source))
-        if not numbers:
-            raise UserError(f"The capture of {imported.name} does not tell its movers apart")
-        if object_id not in numbers:
-            there = ", ".join(map(str, numbers))
-            raise UserError(f"{imported.name} has no mover {object_id}", f"choose one of these: {there}")
+        object_id = _mover(imported, mover_numbers(frames_of(source)), moving, object_id)
+    name = {"static": "Static", "dynamic": "Moving", "object": f"Object {object_id}"}[show]
     player = source.copy()
     player.name = f"{imported.name} {name}"
     modifier = _renewed(player)
@@ -91,6 +86,22 @@ def add_player(imported: Imported, show: str, object_id: int = 1) -> bpy.types.O
     set_input(modifier, "Object", object_id if show == "object" else 0)
     imported.collection.objects.link(player)
     return player
+
+
+def _mover(imported: Imported, numbers: list[int], players: list[bpy.types.Object], object_id: int) -> int:
+    """The mover that is meant, of those there are."""
+    if not numbers:
+        raise UserError(f"The capture of {imported.name} does not tell its movers apart")
+    if object_id == 0:
+        modifiers = [find_modifier(ob) for ob in players]
+        shown = {get_input(m, "Object") for m in modifiers if "Object" in nodes.input_names(m)}
+        object_id = next((number for number in numbers if number not in shown), 0)
+        if object_id == 0:
+            raise UserError(f"Every mover of {imported.name} has a player already", "choose one by its number")
+    if object_id not in numbers:
+        there = ", ".join(map(str, numbers))
+        raise UserError(f"{imported.name} has no mover {object_id}", f"choose one of these: {there}")
+    return object_id
 
 
 def _renewed(player: bpy.types.Object) -> bpy.types.Modifier:

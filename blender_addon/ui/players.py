@@ -35,7 +35,11 @@ class KINORA_OT_add_player(ImportOperator, bpy.types.Operator):
         default="dynamic",
     )
     object_id: bpy.props.IntProperty(
-        name="Mover", description="Number of the mover, from 1 up", default=1, min=1, max=255
+        name="Mover",
+        description="Number of the mover, from 1 up; 0 takes the first one without a player of its own",
+        default=0,
+        min=0,
+        max=255,
     )
 
     def draw(self, context):

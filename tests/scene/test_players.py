@@ -19,7 +19,10 @@ def test_players_of_single_movers_share_out_what_moves(tmp_path, scene):
     numbers = np.where(np.arange(48) < 22, 1, 2) * capture.dynamic
     collection = imported(replace(capture, objects=numbers.astype(np.uint8)), tmp_path, scene, storage="split")
     whole = player_of(collection)
-    first, second = (add_player(Imported(whole.parent), "object", number) for number in (1, 2))
+    first = add_player(Imported(whole.parent), "object", 1)
+    second = add_player(Imported(whole.parent), "object")  # the one that has no player yet
+    with pytest.raises(UserError, match="Every mover of room has a player already"):
+        add_player(Imported(whole.parent), "object")
     assert [ob.name for ob in (first, second)] == ["room Object 1", "room Object 2"]
     for frame in (1, 2, 3):
         scene.frame_set(frame)

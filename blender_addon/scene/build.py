@@ -26,6 +26,7 @@ from .camera import (
 )
 from .compositor import elements_group, show_group
 from .conventions import BlenderLens, blender_fps
+from .earlier import find_earlier, make_updatable
 from .fusion import merge_static
 from .images import Pictures, Timing, load_pictures, show_behind_camera
 from .imported import CAMERA, PLAYER, ROOT, STATIC, mark
@@ -38,7 +39,7 @@ from .points import CloudFactory, carrier_cloud, cloud_of, frame_clouds, mean_ey
 from .report import ImportReport, capture_notes
 from .solve_quality import SolveQuality, solve_quality
 from .steps import Progress, Step, Steps, all_or_nothing, finish, in_thread
-from .update import find_earlier, make_updatable, update
+from .update import update
 from .world import remember_place
 
 log = logging.getLogger(__name__)

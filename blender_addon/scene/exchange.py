@@ -25,6 +25,8 @@ _CLIP_LENS = (
 _ROW_TIME = ("frame_start", "frame_duration", "frame_offset", "use_auto_refresh", "use_cyclic")
 _ROW = ("source", "clip", "image", "frame_method", "display_depth", "alpha", "show_expanded", "show_background_image")
 _KEY_FLOATS = {"co": 2, "handle_left": 2, "handle_right": 2}
+#: Camera paths whose sizes differ by less than this, as a natural logarithm, are called of one size.
+_SAME_SIZE = 0.02
 _KEY_ENUMS = ("interpolation", "easing", "handle_left_type", "handle_right_type")
 
 
@@ -68,6 +70,34 @@ def copy_keys(new: bpy.types.ID, new_path: str, old: bpy.types.ID, path: str, ch
             bpy.data.batch_remove([action])
 
     changes.do(lambda: key(old, None, path, frames, values, hold=hold), restore)
+
+
+def size_note(old: bpy.types.Object | None, new: bpy.types.Object) -> str:
+    """What an artist must know when two captures of a clip differ in size, seen from their camera paths; else empty.
+
+    No engine knows the true size of what it sees, so each has a scale of its own. Only frames with both count.
+    """
+    paths = []
+    for camera in filter(None, (old, new)):
+        columns = [_read(curve)["co"].reshape(-1, 2) for curve in keyed(camera, "location")]
+        paths.append({frame: [column[i, 1] for column in columns] for i, frame in enumerate(_frames_of(columns))})
+    both = sorted(paths[0].keys() & paths[-1].keys()) if len(paths) == 2 else []
+    if len(both) < 2:
+        return ""
+    before, now = (np.array([path[frame] for frame in both], np.float64).std(axis=0) for path in paths)
+    spread_before, spread_now = np.linalg.norm(before), np.linalg.norm(now)
+    if min(spread_before, spread_now) < 1e-6 or abs(np.log(spread_now / spread_before)) < _SAME_SIZE:
+        return ""
+    return (
+        f"The new capture is {spread_now / spread_before:.3g} times the size of the earlier one, and its root kept its "
+        "scale: check what you placed, or use Set Scale"
+    )
+
+
+def _frames_of(columns: list[np.ndarray]) -> list[float]:
+    """The frames that all curves have keys at, in the same order."""
+    whole = len(columns) == 3 and all(np.array_equal(c[:, 0], columns[0][:, 0]) for c in columns)
+    return columns[0][:, 0].tolist() if whole else []
 
 
 def _read(curve: bpy.types.FCurve) -> dict[str, np.ndarray]:

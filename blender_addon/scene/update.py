@@ -11,26 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from ..wire.capture import Capture
-from ..wire.errors import UserError
 from . import nodes
 from .baseline import (
     camera_values,
     family,
     merged,
-    modifier_values,
-    remember,
     remembered,
     scene_values,
     set_scene_values,
-    write_options,
 )
 from .belongings import (
     ELEMENTS,
     FRAMES,
     LABEL,
-    belongings,
-    mark_picture,
     marked,
     pictures,
     remove_import,
@@ -39,75 +32,21 @@ from .belongings import (
 from .camera_edits import renew_camera
 from .changes import Changes, frozen
 from .compositor import show_group
-from .exchange import copy_keys, copy_row, copy_row_time, nodes_with, replace_group, show_files_of, shown_in
-from .identity import CLIP, IDENTITY, identity
-from .imported import LINKED, PLAYER, PROJECTED, ROLE, ROOT, ROOT_POINTER, STATIC, Imported, imported_in, mark
+from .earlier import MADE, NAME, inputs_of
+from .exchange import copy_keys, copy_row, copy_row_time, nodes_with, replace_group, show_files_of, shown_in, size_note
+from .imported import LINKED, PLAYER, PROJECTED, ROLE, ROOT, ROOT_POINTER, STATIC, Imported
 from .options import ImportOptions
 
 if TYPE_CHECKING:
     from .build import Built
 
-#: Roles of the objects that the last import made: one of them that is missing was deleted by the artist.
-MADE = "kinora_made"
-#: The name that parts of an import begin with when they are made.
-NAME = "kinora_name"
-
-
-def make_updatable(built: Built, scene_setup: dict[str, Any], options: ImportOptions) -> None:
-    """Mark every part of a new import and remember what it sets, so that it can be updated."""
-    root = built.root
-    root[CLIP], root[IDENTITY], root[NAME] = built.capture.clip.source, identity(built.capture), built.collection.name
-    root[MADE] = ",".join(dict.fromkeys(built.roles.values()))
-    write_options(root, options)
-    remember(root, scene_setup if options.set_scene else {})
-    remember(built.camera, camera_values(built.camera.data))
-    for ob in built.roles:
-        if ob.modifiers:
-            remember(ob, modifier_values(ob))
-        for value in (nodes.get_input(modifier, name) for modifier, name in _inputs(ob)):
-            if isinstance(value, bpy.types.Collection):
-                mark(value, FRAMES, root)
-            if isinstance(value, bpy.types.Material):
-                value[ROLE] = "material"
-    for label, sequence in built.pictures.sequences.items():
-        mark_picture(sequence.image, label, root)
-    if built.pictures.plate is not None:
-        mark_picture(built.pictures.plate, "Plate", root)
-    mark(built.elements, ELEMENTS, root)
-
-
-def find_earlier(scene: bpy.types.Scene, capture: Capture, onto: int | None = None) -> Imported | None:
-    """The import of the same clip in a scene, whatever engine made it; or that whose root has the session_uid `onto`.
-
-    Raises UserError when several could be meant, or it cannot be changed.
-    """
-    if onto is not None:
-        same = [one for one in imported_in(scene) if one.root.session_uid == onto]
-        if not same:
-            raise UserError("The import that was to be updated is gone", "import the capture as a new one")
-    else:
-        same = [one for one in imported_in(scene) if one.root.get(CLIP) == capture.clip.source]
-    for narrower in (
-        [one for one in same if one.folder == capture.folder],
-        [one for one in same if one.root.get("kinora_engine") == capture.engine.name],
-    ):
-        if len(same) > 1 and narrower:
-            same = narrower
-    if len(same) > 1:
-        raise UserError(
-            f"This clip was imported {len(same)} times into {scene.name}",
-            "select the one that is meant and use Update, or import it as a new one",
-        )
-    if not same:
-        return None
-    if not all(d.is_editable for part in belongings(same[0].root) for d in (part, getattr(part, "data", None) or part)):
-        raise UserError(f"{same[0].name} is linked from another file", "update it in that file")
-    return same[0]
-
 
 def update(earlier: Imported, built: Built, scene: bpy.types.Scene, options: ImportOptions) -> bpy.types.Collection:
     """Move the contents of a new import into an earlier one, and return the collection of that."""
     collection = earlier.collection
+    note = size_note(earlier.camera, built.camera)
+    if note:
+        built.root["kinora_notes"] = "\n".join(filter(None, [built.root["kinora_notes"], note]))
     with Changes() as changes:
         swap = _Swap(earlier, built, options, changes)
         swap.pictures()
@@ -206,7 +145,7 @@ class _Swap:
         self._adopt(ob)
         self._name(ob.data)
         ob.parent = self.old
-        for modifier, name in _inputs(ob):
+        for modifier, name in inputs_of(ob):
             if isinstance(nodes.get_input(modifier, name), bpy.types.Material):
                 nodes.set_input(modifier, name, self._material() or nodes.get_input(modifier, name))
         self.built.collection.objects.unlink(ob)
@@ -215,7 +154,7 @@ class _Swap:
     def _material(self) -> bpy.types.Material | None:
         """What the points of the earlier import look like."""
         objects = [ob for role in self.made if role != ROOT for ob in self.earlier.objects(role)]
-        values = [nodes.get_input(modifier, name) for ob in objects for modifier, name in _inputs(ob)]
+        values = [nodes.get_input(modifier, name) for ob in objects for modifier, name in inputs_of(ob)]
         return next((value for value in values if isinstance(value, bpy.types.Material)), None)
 
     def _leave(self, ob: bpy.types.Object) -> None:
@@ -338,11 +277,6 @@ class _Swap:
         collection = self.earlier.collection
         if collection.get(ROOT_POINTER) == self.old:
             _copy_facts(collection, self.built.collection, self.changes)
-
-
-def _inputs(ob: bpy.types.Object) -> list[tuple[bpy.types.Modifier, str]]:
-    """Every input of an object's Geometry Nodes."""
-    return [(modifier, name) for modifier in ob.modifiers if family(modifier) for name in nodes.input_names(modifier)]
 
 
 def _copy_facts(old: bpy.types.ID, new: bpy.types.ID, changes: Changes, keep: tuple[str, ...] = ()) -> None:

@@ -59,7 +59,10 @@ class KINORA_OT_update_capture(ImportOperator, bpy.types.Operator):
         options = replace(read_options(imported.root), restore_deleted=self.restore_deleted)
         with progress_at_cursor() as progress:
             import_capture(folder, context.scene, options, progress, onto=imported.root.session_uid)
-        return f"Updated {imported.name}: {ImportReport.read(imported.root).points:,} points"
+        report = ImportReport.read(imported.root)
+        for note in report.notes:
+            self.report({"WARNING"}, note)
+        return f"Updated {imported.name}: {report.points:,} points"
 
 
 class KINORA_OT_relink_capture(ImportOperator, bpy.types.Operator):

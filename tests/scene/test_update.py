@@ -319,6 +319,15 @@ def test_all_parts_are_still_those_of_one_import(first, tmp_path, scene):
     assert [ob.name for ob in frames.objects] == [f"room Frames_f{i:05d}" for i in range(6)]
 
 
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_a_capture_of_another_size_is_told(scale, first, tmp_path, scene):
+    """Its root keeps the artist's scale, so what was placed beside a door is no longer beside it."""
+    found = updated(written(of_another_engine(4, scale), tmp_path / "second"), scene)
+    notes = [note for note in ImportReport.read(found.root).notes if "times the size" in note]
+    assert len(notes) == (scale != 1)
+    assert all("is 2 times the size of the earlier one" in note for note in notes)
+
+
 @pytest.mark.parametrize("kind", [LINKED, PROJECTED])
 def test_points_in_files_follow_the_update(kind, first, tmp_path, scene):
     """An import whose points were converted: the artist's settings stay, the files are the new capture's."""

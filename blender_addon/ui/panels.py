@@ -12,7 +12,7 @@ from ..scene.report import ImportReport
 from ..wire.errors import UserError
 from ..wire.settings import ENGINES, ClipSettings, LensSettings, Settings
 from . import session
-from .footage import draw_clip, draw_estimate, draw_range
+from .clip_look import draw_clip, draw_estimate, draw_range
 from .preferences import backend_choice
 from .presets import KINORA_PT_presets
 from .properties import engine_property

@@ -69,7 +69,7 @@ class KINORA_AP_preferences(bpy.types.AddonPreferences):
     def draw(self, context) -> None:
         from .panels import draw_backend
         from .session import current
-        from .setup import draw_setup, draw_weights
+        from .setup_panel import draw_setup, draw_weights
 
         layout = self.layout
         layout.use_property_split = True

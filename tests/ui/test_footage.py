@@ -9,7 +9,7 @@ from pathlib import Path
 import bpy
 import pytest
 
-from blender_addon.ui import footage
+from blender_addon.ui import clip_look, footage
 from blender_addon.ui.facts import lines, used_frames
 from blender_addon.wire.facts import ClipFacts
 from tests.footage import pictures, write_video
@@ -116,18 +116,18 @@ def test_the_backend_counts_the_clip_and_says_what_it_would_take(session, scene,
     clip = write_video(tmp_path / "phone.mp4", pictures(10), pts=[100 * t for t in times], time_base=Fraction(1, 3000))
     scene.kinora.clip_path = str(clip)
     assert not scene.kinora.facts.counted  # Blender's word
-    assert footage.estimate_of(scene) is None
+    assert clip_look.estimate_of(scene) is None
     bpy.ops.kinora.backend_start()
     pump_until(session, lambda: scene.kinora.facts.counted)
     assert scene.kinora.facts.variable_frame_rate
     assert "varies" in scene.kinora.facts.warnings
-    pump_until(session, lambda: footage.estimate_of(scene) is not None)
-    found = footage.estimate_of(scene).answer
+    pump_until(session, lambda: clip_look.estimate_of(scene) is not None)
+    found = clip_look.estimate_of(scene).answer
     assert found.frames == 10
     assert 0 < found.seconds_low < found.seconds_high
     scene.kinora.clip.first_frame = 9
-    pump_until(session, lambda: footage.estimate_of(scene) is not None)
-    assert "1 frame" in footage.estimate_of(scene).answer.problem
+    pump_until(session, lambda: clip_look.estimate_of(scene) is not None)
+    assert "1 frame" in clip_look.estimate_of(scene).answer.problem
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import bpy
 import pytest
 
 from blender_addon.client import Answered
-from blender_addon.ui import footage, panels, setup
+from blender_addon.ui import clip_look, panels, setup, setup_panel
 from blender_addon.ui.preferences import KINORA_AP_preferences
 from blender_addon.ui.reconstruction import Reconstruction, SceneRef
 from blender_addon.wire.facts import ClipFacts, Estimate
@@ -198,7 +198,7 @@ def test_preferences_show_what_is_being_installed(scene, home, tmp_path):
     def drawn() -> str:
         seen: list[str] = []
         with in_sidebar():
-            setup.draw_setup(Recorder(seen), bpy.context)
+            setup_panel.draw_setup(Recorder(seen), bpy.context)
         return " ".join(seen)
 
     assert "Setting up [] installing torch" in drawn()
@@ -214,7 +214,7 @@ def test_weights_are_shown_with_what_is_here_and_what_may_be_got(scene):
     setup.work().weights = [row, {**row, "title": "RAFT", "commercial_use": True, "here": True}]
     seen: list[str] = []
     with in_sidebar():
-        setup.draw_weights(Recorder(seen), bpy.context, remote=False)
+        setup_panel.draw_weights(Recorder(seen), bpy.context, remote=False)
     text = " ".join(seen)
     assert "MonST3R, 2.3 GB, no commercial use [Get] RAFT, 2.3 GB Here" in text
 
@@ -236,7 +236,7 @@ def test_a_clip_is_shown_before_it_is_sent(draw, scene):
 def test_what_a_job_would_take_is_shown_and_why_it_would_not_end_well(draw, scene, session, monkeypatch):
     scene.kinora.facts.show(Path("street.mp4"), facts())
     found = Estimate(240, 65.0, 190.0, 1_500_000_000, 24_000_000_000)
-    monkeypatch.setattr(footage, "estimate_of", lambda scene: Answered("", found))
+    monkeypatch.setattr(clip_look, "estimate_of", lambda scene: Answered("", found))
     assert "Takes 1 to 3 min 1.5 GB of memory, 24 GB free" in draw()
     found = replace(found, problem="it needs 30.0 GB of memory, and 24.0 GB are free", hint="lower Resolution")
     assert "Itneeds30.0GBofmemory,and24.0GBarefreeLowerResolution" in squeezed(draw())

@@ -4,7 +4,7 @@ settings = bpy.context.scene.kinora
 
 settings.property_unset("engine")
 for group in (settings.lens, settings.engine_classical, settings.engine_monst3r):
-    for name in group.bl_rna.properties.keys():
-        group.property_unset(name)
+    for setting in group.bl_rna.properties:
+        group.property_unset(setting.identifier)
 settings.clip.property_unset("frame_step")
 settings.clip.property_unset("long_side")

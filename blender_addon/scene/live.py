@@ -6,7 +6,9 @@ hands in the file do no harm. The view is made by its first frame, and gives way
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 import bpy
 import numpy as np
@@ -17,14 +19,17 @@ from . import nodes
 from .camera import key_path
 from .camera_path import CameraPath, continuous
 from .conventions import BLENDER_FROM_CAPTURE, OPENCV_FROM_BLENDER_CAMERA, blender_lens
+from .imported import ROOT_POINTER, Imported
 from .materials import point_material
 from .player import CLIP_FRAME, COLOR, DYNAMIC, PIXEL_ANGLE
 from .points import FRAME, CloudFactory, frame_name, frame_object
 
 #: Properties of the datablocks of a live view: of which job, and what each is.
 TICKET, ROLE = "kinora_live", "kinora_live_role"
-#: On the root: where the view put it, scene frame of the first frame, and whether the job has ended without a capture.
-PLACE, START, PARTIAL = "kinora_live_place", "kinora_live_start", "kinora_live_partial"
+#: On the root: where the view put it.
+PLACE = "kinora_live_place"
+#: On the collection: scene frame of the first frame, where the capture will be, and that there will be none.
+START, FOLDER, PARTIAL = "kinora_live_start", "kinora_live_folder", "kinora_live_partial"
 #: On the frames' collection: attempt and world that they belong to.
 ORIGIN = "kinora_live_origin"
 #: On a frame's object: clip frame, spacing, plate intrinsics and camera, in one row of numbers.
@@ -230,6 +235,18 @@ def live_views(scene: bpy.types.Scene) -> list[LiveView]:
     return [view for view in map(find_live, sorted(tickets)) if view is not None]
 
 
+def give_way(collection: bpy.types.Collection, folder: Path, found: Collection[int]) -> None:
+    """The capture in `folder` is imported as `collection`: live views of the job that wrote it give way to that.
+
+    An import that was `found` before, by the session_uid of its root, and took the capture's contents keeps its place.
+    """
+    imported = Imported(collection[ROOT_POINTER])
+    for ticket in {c[TICKET] for c in bpy.data.collections if c.get(FOLDER) == str(folder)}:
+        view = find_live(ticket)
+        if view is not None:
+            view.hand_over(imported.root, imported.camera, move=imported.root.session_uid not in found)
+
+
 def begin_live(
     scene: bpy.types.Scene,
     name: str,
@@ -237,16 +254,18 @@ def begin_live(
     start_frame: int = 1,
     point_size: float = 1.5,
     *,
+    folder: str = "",
     solid_colors: bool = False,
 ) -> LiveView:
     """An empty live view in the scene; nothing else of the scene is changed.
 
-    With `solid_colors` the points have their colours in Solid shading too, which takes longer to draw.
+    `folder` is where the job will write its capture: the import of that takes the view's place. With `solid_colors`
+    the points have their colours in Solid shading too, which takes longer to draw.
     """
     collection = bpy.data.collections.new(f"{name} Live")
     frames = bpy.data.collections.new(f"{name} Live Frames")
     frames[ORIGIN] = (-1, -1)
-    collection[START] = start_frame
+    collection[START], collection[FOLDER] = start_frame, folder
     root = bpy.data.objects.new(collection.name, None)
     root.matrix_basis = Matrix(BLENDER_FROM_CAPTURE)
     root[PLACE] = np.array(root.matrix_basis).ravel()

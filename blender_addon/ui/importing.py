@@ -9,14 +9,18 @@ from pathlib import Path
 import bpy
 
 from ..scene.build import import_capture
+from ..scene.imported import imported_in
+from ..scene.live import give_way
 from ..scene.options import ImportOptions
 from ..scene.steps import Progress
 
 
 def import_with_cursor(folder: Path, scene: bpy.types.Scene, options: ImportOptions) -> bpy.types.Collection:
     """`import_capture`, with its progress at the mouse cursor. Raises UserError when the capture cannot be read."""
+    found = frozenset(imported.root.session_uid for imported in imported_in(scene))
     with progress_at_cursor() as progress:
         collection = import_capture(folder, scene, options, progress)
+    give_way(collection, folder, found)
     if options.set_scene:
         look_through_camera(scene)
     return collection

@@ -4,12 +4,10 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Collection
 
 import bpy
 
 from ..scene import nodes
-from ..scene.imported import ROOT_POINTER, Imported
 from ..scene.live import begin_live, find_live, live_views
 from ..scene.steps import Steps
 from .acting import ActionOperator
@@ -64,6 +62,7 @@ class Growing:
                 self._ticket,
                 options.start_frame,
                 options.point_size,
+                folder=str(job.out),
                 solid_colors=any(
                     view.shading.type == "SOLID" and view.shading.color_type == "VERTEX" for view in views_of(scene)
                 ),
@@ -124,17 +123,6 @@ class LiveViews:
     def forget(self) -> None:
         """Follow nothing any more."""
         self._growing.clear()
-
-
-def hand_over(job: Reconstruction, collection: bpy.types.Collection, found: Collection[int]) -> None:
-    """The capture of a job is imported as `collection`: the live view gives way to it.
-
-    An import that was `found` before and took the capture's contents keeps its place.
-    """
-    view = find_live(job.ticket) if job.ticket else None
-    if view is not None:
-        imported = Imported(collection[ROOT_POINTER])
-        view.hand_over(imported.root, imported.camera, move=imported.root.session_uid not in found)
 
 
 class KINORA_OT_remove_live(ActionOperator, bpy.types.Operator):

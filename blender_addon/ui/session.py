@@ -17,13 +17,14 @@ from pathlib import Path
 
 import bpy
 
+from ..scene.live import give_way
 from ..scene.options import ImportOptions
 from ..wire.errors import UserError
 from .arriving import Arrival
 from .asking import Asking, WhatClip
 from .backend import Backend, Opening
 from .importing import hands_off, look_through_camera, push_undo
-from .live import LiveViews, hand_over
+from .live import LiveViews
 from .preferences import BackendChoice
 from .properties import read_group
 from .reconstruction import Reconstruction, reconstruction_of
@@ -350,7 +351,7 @@ class Session:
             job.stage_fraction = self._arrival.fraction
             if collection is None:
                 return
-            hand_over(job, collection, self._arrival.found)
+            give_way(collection, job.folder, self._arrival.found)
             if self._arrival.options.set_scene:
                 look_through_camera(scene)
         except UserError as error:

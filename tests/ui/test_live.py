@@ -76,6 +76,20 @@ def test_the_scene_grows_while_the_job_runs_and_the_import_takes_its_place(sessi
     assert not [d.name for d in bpy.data.user_map() if "Live" in d.name and not d.name.startswith("Kinora")]
 
 
+def test_an_import_by_hand_takes_its_place_too(session, scene, ask):
+    scene.kinora.import_when_done = False
+    job = ask("show 2 0.5")
+    pump_until(session, lambda: not job.active)
+    (view,) = live_views(scene)
+    assert not view.partial
+    view.root.location.x += 5
+    place = view.root.matrix_basis.copy()
+    assert bpy.ops.kinora.import_capture(directory=scene.kinora.capture_path) == {"FINISHED"}
+    assert not live_views(scene)
+    (imported,) = imported_in(scene)
+    assert np.allclose(imported.root.matrix_basis, place, atol=1e-6)
+
+
 def test_undoing_the_import_brings_the_live_view_of_before_it_back(session, scene, ask):
     bpy.ops.ed.undo_push(message="Before")
     job = ask("show 2 0.5")

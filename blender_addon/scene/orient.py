@@ -14,7 +14,7 @@ from ..wire.capture import CONFIDENCE_MEASURED, Capture
 from .conventions import BLENDER_FROM_CAPTURE
 from .points import measured, unproject
 
-_TRIALS, _SAMPLE = 400, 3000
+_TRIALS, _SAMPLE = 600, 9000
 _MAX_TILT = np.cos(np.radians(25))
 #: Share of the points below the cameras that must lie on one plane before it is called the floor.
 _FLOOR_SHARE = 0.08
@@ -39,8 +39,8 @@ class Orientation:
     def note(self) -> str:
         """What the artist should know of it; empty when the floor was found."""
         return {
-            "horizon": "No floor was found: the cameras' horizon is level, and the first camera stands at the origin",
-            "cameras": "No floor was found and the camera did not turn: up is as the camera was held, which may lean",
+            "horizon": "No floor was found: up is by the cameras' horizon, which is as level as they were held",
+            "cameras": "No floor was found and the camera did not turn: up is as it was held, which may lean",
         }.get(self.up_from, "")
 
 
@@ -90,7 +90,7 @@ def _static_points(capture: Capture, seed: int) -> np.ndarray:
         keep = measured(capture, frame) & ~capture.dynamic[frame]
         keep &= capture.confidence[frame] >= min(CONFIDENCE_MEASURED, float(capture.confidence[frame].max()))
         thin = np.zeros_like(keep)
-        thin[::4, ::4] = True
+        thin[::2, ::2] = True
         points = unproject(capture, frame, keep & thin) if (keep & thin).any() else np.empty((0, 3), np.float32)
         chosen.append(rng.permutation(points)[: _SAMPLE // len(frames)])
     return np.concatenate(chosen).astype(np.float64)
@@ -119,10 +119,13 @@ def _floor(points: np.ndarray, centres: np.ndarray, up: np.ndarray, seed: int) -
     votes = (np.abs(below @ normals.T - offsets) < tolerance).sum(axis=0)
     best = int(np.argmax(np.where(level, votes, 0)))
     normal, offset = normals[best], offsets[best]
-    for closer in (1, 2, 4):  # walls begin where the floor ends: their feet would tilt it
-        on_plane = below[np.abs(below @ normal - offset) < tolerance / closer]
+    reach = 2 * tolerance
+    for _ in range(12):  # only as far as the floor is rough: walls begin where it ends, and their feet would tilt it
+        away = np.abs(below @ normal - offset)
+        on_plane = below[away < reach]
         if len(on_plane) < 20:
             break
+        reach = float(np.clip(2.5 * 1.48 * np.median(away[away < reach]), tolerance / 4, 2 * tolerance))
         mean = on_plane.mean(axis=0)
         fitted = np.linalg.svd(on_plane - mean, full_matrices=False)[2][2]
         normal = fitted * np.sign(fitted @ up)

@@ -183,11 +183,14 @@ class KINORA_OT_projected_use(ImportOperator, bpy.types.Operator):
 
 
 class KINORA_OT_project_plate(ImportOperator, bpy.types.Operator):
-    """Project the capture's pictures on the selected meshes from its camera, without a UV map. They replace the active
-    material of each; the pictures have the capture's own resolution"""
+    """Project the capture's pictures on the selected meshes from its camera."""
 
     bl_idname = "kinora.project_plate"
     bl_label = "Project Plate on Selected"
+    bl_description = (
+        "Project the capture's pictures, as they are, on the selected meshes from its camera. This replaces "
+        "the active material of each mesh and needs no UV map"
+    )
 
     hold: bpy.props.BoolProperty(
         name="Hold",

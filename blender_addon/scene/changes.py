@@ -50,6 +50,12 @@ class Changes:
         if old != new:
             self.do(lambda: put(datablock, key, new), lambda: put(datablock, key, old))
 
+    def keep_items(self, datablock: bpy.types.ID) -> None:
+        """Take back what others do to the custom properties that a datablock has now."""
+        for key in list(datablock.keys()):
+            old = own(datablock[key])
+            self.do(lambda: None, lambda key=key, old=old: put(datablock, key, old))
+
 
 def put(datablock: bpy.types.ID, key: str, value: Any) -> None:
     """Write a custom property, whatever type it had; None takes it away."""

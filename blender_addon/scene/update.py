@@ -36,6 +36,7 @@ from .earlier import MADE, NAME, inputs_of
 from .exchange import copy_keys, copy_row, copy_row_time, nodes_with, replace_group, show_files_of, shown_in, size_note
 from .imported import LINKED, PLAYER, PROJECTED, ROLE, ROOT, ROOT_POINTER, STATIC, Imported
 from .options import ImportOptions
+from .solve_quality import CURVE
 
 if TYPE_CHECKING:
     from .build import Built
@@ -56,6 +57,7 @@ def update(earlier: Imported, built: Built, scene: bpy.types.Scene, options: Imp
         swap.scene(scene)
         swap.facts()
         if earlier.camera is not None:
+            changes.keep_items(earlier.camera)
             renew_camera(earlier, built.capture, scene)
     return collection
 
@@ -222,6 +224,8 @@ class _Swap:
             for path in paths:
                 self.changes.set(owner, path, getattr(other, path))
                 copy_keys(other, path, owner, path, self.changes)
+        copy_keys(new, f'["{CURVE}"]', old, f'["{CURVE}"]', self.changes)
+        self.changes.item(old, CURVE, new.get(CURVE))
         self._backgrounds(old.data, new.data)
 
     def _backgrounds(self, old: bpy.types.Camera, new: bpy.types.Camera) -> None:

@@ -13,6 +13,7 @@ from mathutils import Matrix
 
 from backend.export.images import add_images
 from blender_addon.scene import ImportOptions, ImportReport, import_capture
+from blender_addon.scene import update as update_module
 from blender_addon.scene.changes import own
 from blender_addon.scene.imported import CAMERA, LINKED, PLAYER, PROJECTED, STATIC, Imported, imported_in
 from blender_addon.scene.keys import keyed
@@ -277,6 +278,22 @@ def test_an_update_that_breaks_leaves_the_earlier_import_exactly_as_it_was(step,
     monkeypatch.setattr(_Swap, step, breaking)
     before = fingerprint(scene)
     with pytest.raises(RuntimeError, match="no memory"):
+        updated(path, scene)
+    assert fingerprint(scene) == before
+
+
+def test_an_update_whose_camera_cannot_be_edited_again_is_taken_back_too(first, tmp_path, scene, monkeypatch):
+    """Smoothing and frames that are off are applied to the new keys, last of all that may fail."""
+    path = written(of_another_engine(6), tmp_path / "second")
+    real = update_module.renew_camera
+
+    def breaking(*args):
+        real(*args)
+        raise UserError("No frame would have a camera")
+
+    monkeypatch.setattr(update_module, "renew_camera", breaking)
+    before = fingerprint(scene)
+    with pytest.raises(UserError, match="No frame"):
         updated(path, scene)
     assert fingerprint(scene) == before
 

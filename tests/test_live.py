@@ -64,11 +64,15 @@ def test_blender_sets_the_pace(hub, tmp_path):
     with client(hub.connection) as it:
         ticket = it.submit(clip_that(tmp_path, "show_on", "30", "0"), JobSettings(), tmp_path / "out")
         it.watch(ticket)
+        first: list = []
+        wait_for(lambda: first.extend(frames_of(it.drain(frames=1))) or first)
         time.sleep(1.5)
         assert not frames_of(it.drain(frames=0))
-        assert len(frames_of(it.drain())) == 8
-        events = collect(it, lambda events: len(frames_of(events)) == 22)
-        assert [event.live.frame for event in frames_of(events)] == list(range(8, 30))
+        waiting = frames_of(it.drain())
+        assert 1 <= len(waiting) <= 8
+        taken = [*first, *waiting]
+        taken += frames_of(collect(it, lambda events: len(taken) + len(frames_of(events)) == 30))
+        assert [event.live.frame for event in taken] == list(range(30))
 
 
 def test_it_can_be_stopped_begun_again_and_asked_for_anew(hub, tmp_path):

@@ -173,17 +173,9 @@ def reframed(clip_from_world: np.ndarray, framing: Framing, other: Framing) -> n
     return clip_from_world * np.array([1.0, ratios[1] / ratios[0], 1.0, 1.0])[:, None]
 
 
-def camera_agreement(
-    camera: bpy.types.Object,
-    framing: Framing,
-    capture: Capture,
-    scene_frames: np.ndarray,
-    clip_from_capture: np.ndarray | None = None,
-) -> float:
-    """`disagreement_px` of a camera with a capture, through `projections` unless those are known already."""
-    if clip_from_capture is None:
-        clip_from_capture = projections(camera, camera.parent, framing, scene_frames)
-    return disagreement_px(clip_from_capture, capture)
+def camera_agreement(camera: bpy.types.Object, framing: Framing, capture: Capture, scene_frames: np.ndarray) -> float:
+    """`disagreement_px` of a camera, as it is under its root now, with a capture."""
+    return disagreement_px(projections(camera, camera.parent, framing, scene_frames), capture)
 
 
 def disagreement_px(clip_from_capture: np.ndarray, capture: Capture) -> float:

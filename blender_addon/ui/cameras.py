@@ -9,7 +9,7 @@ import numpy as np
 from ..scene.camera import PLATE_FRAMING, SCENE_FRAMES
 from ..scene.camera_edits import CameraEdits, edit_camera, set_sensor, switch_frames
 from ..scene.distortion import write_st_maps
-from ..scene.imported import Imported
+from ..scene.imported import Imported, find_imported
 from ..scene.lens_nodes import lens_group
 from ..scene.markers import remove_markers, show_markers
 from ..scene.sensors import Sensor, known_sensors
@@ -102,6 +102,10 @@ class KINORA_OT_smooth_camera(CameraOperator, bpy.types.Operator):
     )
 
     def invoke(self, context, event):
+        smoothing = CameraEdits.read(find_imported(context).camera).smoothing
+        if any(vars(smoothing).values()):
+            for name, strength in vars(smoothing).items():
+                setattr(self, name, strength)
         return context.window_manager.invoke_props_dialog(self)
 
     def draw(self, context) -> None:

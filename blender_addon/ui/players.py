@@ -65,8 +65,7 @@ class KINORA_OT_add_player(ImportOperator, bpy.types.Operator):
 
 
 class KINORA_OT_repair_frames(ImportOperator, bpy.types.Operator):
-    """Give every frame its name and its time again. What is missing becomes an empty frame, what is no frame is moved
-    beside the players"""
+    """Give every frame its name and time again. A missing one becomes empty, what is no frame moves beside the players"""
 
     bl_idname = "kinora.repair_frames"
     bl_label = "Repair Frames"

@@ -65,7 +65,7 @@ class KINORA_OT_add_player(ImportOperator, bpy.types.Operator):
 
 
 class KINORA_OT_repair_frames(ImportOperator, bpy.types.Operator):
-    """Give every frame its name and time again. A missing one becomes empty, what is no frame moves beside the players"""
+    """Give every frame its name and time again. A missing one is empty, what is no frame moves beside the players"""
 
     bl_idname = "kinora.repair_frames"
     bl_label = "Repair Frames"

@@ -10,6 +10,7 @@ when one does.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -35,10 +36,12 @@ def prepare(version: str) -> Path:
     folder = ROOT / f".venv-bpy-{version}"
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     done = folder / "KINORA_COMPLETE"
-    if done.exists():
+    files = [ROOT / "requirements" / f"{group}.txt" for group in ("backend", "test")]
+    wanted = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    if done.exists() and done.read_text(encoding="utf-8") == wanted:
         return python
     uv = [TOOLS / "uv"]
-    locks = [word for group in ("backend", "test") for word in ("-r", ROOT / "requirements" / f"{group}.txt")]
+    locks = [word for file in files for word in ("-r", file)]
     steps = (
         [*uv, "venv", "--clear", "--python", choose_python((python_of(version),))[0], folder],
         [*uv, "pip", "install", "--python", python, "--require-hashes", *locks],
@@ -46,7 +49,7 @@ def prepare(version: str) -> Path:
     )
     for step in steps:
         subprocess.run([str(word) for word in step], check=True, cwd=ROOT, stdout=sys.stderr)
-    done.touch()
+    done.write_text(wanted, encoding="utf-8")
     return python
 
 
@@ -55,7 +58,7 @@ def main(arguments: list[str]) -> int:
     versions, options = arguments[:at] or list(VERSIONS), arguments[at + 1 :]
     failed = False
     for version in versions:
-        command = [str(prepare(version)), "-m", "pytest", "-q", *TESTS, *options]
+        command = [str(prepare(version)), "-m", "pytest", "-q", "-n", "auto", "--dist", "loadfile", *TESTS, *options]
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         lines = done.stdout.strip().splitlines()
         if done.returncode:

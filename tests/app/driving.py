@@ -36,7 +36,6 @@ class Driver:
         self._until: float | Callable[[], bool] = time.monotonic() + 2.0
         self._deadline = time.monotonic() + 600
         self._due = 0.0
-        self._shots = 0
         bpy.app.timers.register(self._tick, first_interval=2.0)
 
     def say(self, line: str) -> None:
@@ -45,8 +44,7 @@ class Driver:
 
     def shot(self, name: str) -> None:
         """A picture of the screen as it is drawn now."""
-        self._shots += 1
-        path = WORK / "pictures" / f"{self.name}_{self._shots:02d}_{name}.png"
+        path = WORK / "pictures" / f"{name}.png"
         subprocess.run(["import", "-window", "root", str(path)], check=True, capture_output=True)
         self._due = 0.0  # taking it held the interface up, which is not Kinora's doing
 

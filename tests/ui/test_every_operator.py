@@ -256,6 +256,7 @@ def call(name: str) -> tuple[set[str], str]:
         return {"CANCELLED"}, str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
 def test_no_operator_fails_but_with_a_sentence(state, enter, capfd, caplog):
     enter(state)
@@ -284,6 +285,7 @@ def test_no_operator_fails_but_with_a_sentence(state, enter, capfd, caplog):
     assert not problems, "\n".join(problems)
 
 
+@pytest.mark.slow
 def test_what_an_operator_did_is_undone(enter, capfd):
     """One step back, and the import is what it was."""
     problems, done = [], []
@@ -336,6 +338,7 @@ def drawn(cls: type, context) -> str:
     return " ".join(seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
 def test_every_panel_draws(state, enter):
     enter(state)

@@ -1,6 +1,7 @@
 """One capture on one root as embedded, linked or depth-projected points: added, converted into each other, removed."""
 
 import shutil
+import time
 
 import bpy
 import numpy as np
@@ -191,6 +192,10 @@ def test_given_up_half_way_nothing_stays(one, tmp_path):
         steps.close()
         assert datablocks() == before
     assert np.array_equal(points_of(one, EMBEDDED), points)
+    end = time.monotonic() + 10
+    while any("partial" in path.name for path in tmp_path.iterdir()):  # the thread that writes ends at its next frame
+        assert time.monotonic() < end
+        time.sleep(0.01)
     assert {path.name for path in tmp_path.iterdir()} <= {"capture", "shot.blend", "capture_linked"}
 
 

@@ -16,12 +16,12 @@ from mathutils import Matrix
 
 from ..wire.live import LiveFrame
 from . import nodes
+from .attributes import CLIP_FRAME, COLOR, DYNAMIC, PIXEL_ANGLE
 from .camera import key_path
 from .camera_path import CameraPath, continuous
 from .conventions import BLENDER_FROM_CAPTURE, OPENCV_FROM_BLENDER_CAMERA, blender_lens
-from .imported import ROOT_POINTER, Imported
+from .imported import Imported
 from .materials import point_material
-from .player import CLIP_FRAME, COLOR, DYNAMIC, PIXEL_ANGLE
 from .points import FRAME, CloudFactory, frame_name, frame_object
 
 #: Properties of the datablocks of a live view: of which job, and what each is.
@@ -235,12 +235,11 @@ def live_views(scene: bpy.types.Scene) -> list[LiveView]:
     return [view for view in map(find_live, sorted(tickets)) if view is not None]
 
 
-def give_way(collection: bpy.types.Collection, folder: Path, found: Collection[int]) -> None:
-    """The capture in `folder` is imported as `collection`: live views of the job that wrote it give way to that.
+def give_way(imported: Imported, folder: Path, found: Collection[int]) -> None:
+    """The capture in `folder` is imported: live views of the job that wrote it give way to that.
 
     An import that was `found` before, by the session_uid of its root, and took the capture's contents keeps its place.
     """
-    imported = Imported(collection[ROOT_POINTER])
     for ticket in {c[TICKET] for c in bpy.data.collections if c.get(FOLDER) == str(folder)}:
         view = find_live(ticket)
         if view is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import bpy
 
 from ..scene.build import import_capture
-from ..scene.imported import imported_in
+from ..scene.imported import import_of, imported_in
 from ..scene.live import give_way
 from ..scene.options import ImportOptions
 from ..scene.steps import Progress
@@ -20,7 +20,7 @@ def import_with_cursor(folder: Path, scene: bpy.types.Scene, options: ImportOpti
     found = frozenset(imported.root.session_uid for imported in imported_in(scene))
     with progress_at_cursor() as progress:
         collection = import_capture(folder, scene, options, progress)
-    give_way(collection, folder, found)
+    give_way(import_of(collection, scene), folder, found)
     if options.set_scene:
         look_through_camera(scene)
     return collection

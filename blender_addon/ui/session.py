@@ -17,6 +17,7 @@ from pathlib import Path
 
 import bpy
 
+from ..scene.imported import import_of
 from ..scene.live import give_way
 from ..scene.options import ImportOptions
 from ..wire.errors import UserError
@@ -351,7 +352,7 @@ class Session:
             job.stage_fraction = self._arrival.fraction
             if collection is None:
                 return
-            give_way(collection, job.folder, self._arrival.found)
+            give_way(import_of(collection, scene), job.folder, self._arrival.found)
             if self._arrival.options.set_scene:
                 look_through_camera(scene)
         except UserError as error:

@@ -23,13 +23,12 @@ def shared_group(name: str, make: Callable[[], bpy.types.NodeTree]) -> bpy.types
 
 
 def group_steps(name: str, make: Callable[[], bpy.types.NodeTree]) -> Steps[bpy.types.NodeTree]:
-    """`shared_group` in steps: a large group takes a while."""
+    """`shared_group` and a step after it, when it was made: that takes a while."""
     for tree in bpy.data.node_groups:
         if tree.library is None and tree.name.split(".")[0] == name and tree.get(VERSION_KEY) == VERSION:
             return tree
     tree = make()
-    yield Step("Points", 0.0)
-    _arrange(tree)
+    arrange(tree)
     yield Step("Points", 0.0)
     return tree
 
@@ -143,7 +142,7 @@ class Graph:
         return self.tree
 
 
-def _arrange(tree: bpy.types.NodeTree) -> None:
+def arrange(tree: bpy.types.NodeTree) -> None:
     """Lay the nodes out in columns, by their distance from the group's inputs."""
     depth = {node: 0 for node in tree.nodes}
     links = [(link.from_node, link.to_node) for link in tree.links]
@@ -154,6 +153,8 @@ def _arrange(tree: bpy.types.NodeTree) -> None:
             if depth[end] <= depth[start]:
                 depth[end], moved = depth[start] + 1, True
     rows: dict[int, int] = {}
+    places = []
     for node in tree.nodes:
         rows[depth[node]] = rows.get(depth[node], -1) + 1
-        node.location = (220 * depth[node], -180 * rows[depth[node]])
+        places += (220.0 * depth[node], -180.0 * rows[depth[node]])
+    tree.nodes.foreach_set("location", places)  # one by one, the whole tree would be looked through for each

@@ -14,19 +14,10 @@ import bpy
 import numpy as np
 
 from ..wire.capture import Capture
+from .appearance import filter_inputs, filtered, sized
+from .attributes import COLOR, DYNAMIC, OBJECT, VELOCITY
 from .graph import Graph, shared_group
-from .player import (
-    COLOR,
-    DYNAMIC,
-    OBJECT,
-    VELOCITY,
-    filter_inputs,
-    filtered,
-    retimed,
-    sized,
-    time_at,
-    time_inputs,
-)
+from .player import retimed, time_at, time_inputs
 from .playing import add_player, pixel_radius
 from .ply import encode_ply
 from .points import CloudFactory, carrier_cloud, measured, pixel_attributes, unproject

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bpy
 
-from .player import AGE, COLOR
+from .attributes import AGE, COLOR
 
 
 def point_material(name: str) -> bpy.types.Material:

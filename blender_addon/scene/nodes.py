@@ -6,9 +6,11 @@ from typing import Any
 
 import bpy
 
-from . import graph, player
+from . import appearance, graph, player
+from .appearance import FILTER, SQUARES
+from .attributes import CLIP_FRAME, PIXEL_ANGLE
 from .graph import VERSION, VERSION_KEY, Graph
-from .player import CLIP_FRAME, FILTER, OUTSIDE, PIXEL_ANGLE, PLAYER, SQUARES, STATIC, TIME
+from .player import GHOSTS, OUTSIDE, PLAYER, RETIME, STATIC, TIME
 from .steps import Steps
 
 __all__ = ["CLIP_FRAME", "FILTER", "OUTSIDE", "PIXEL_ANGLE", "PLAYER", "STATIC", "VERSION", "Graph"]  # and what follows
@@ -16,9 +18,11 @@ __all__ = ["CLIP_FRAME", "FILTER", "OUTSIDE", "PIXEL_ANGLE", "PLAYER", "STATIC",
 _MAKERS = {
     PLAYER: player.make_player,
     STATIC: player.make_static,
-    FILTER: player.make_filter,
+    FILTER: appearance.make_filter,
     TIME: player.make_time,
-    SQUARES: player.make_squares,
+    GHOSTS: player.make_ghosts,
+    RETIME: player.make_retime,
+    SQUARES: appearance.make_squares,
 }
 
 
@@ -29,7 +33,7 @@ def shared_group(name: str) -> bpy.types.NodeTree:
 
 def player_steps() -> Steps[None]:
     """Steps that make the player's group and those that it is made of: all at once they take too long."""
-    for name in (TIME, FILTER, SQUARES, PLAYER):
+    for name in (TIME, GHOSTS, FILTER, RETIME, SQUARES, PLAYER):
         yield from graph.group_steps(name, _MAKERS[name])
 
 

@@ -7,10 +7,10 @@ import numpy as np
 
 from ..wire.errors import UserError
 from . import nodes
+from .attributes import OBJECT
 from .graph import VERSION, VERSION_KEY
 from .imported import PLAYER, STATIC, Imported
 from .nodes import find_modifier, get_input, set_input
-from .player import OBJECT
 from .repair import Disorder, find_disorder
 
 #: What an added player shows.

@@ -6,9 +6,9 @@ from typing import Any
 
 import bpy
 
+from .attributes import PIXEL_ANGLE
 from .graph import Graph
 from .nodes import set_input
-from .player import PIXEL_ANGLE
 
 
 def add_player(ob: bpy.types.Object, tree: bpy.types.NodeTree, inputs: dict[str, Any]) -> bpy.types.Modifier:

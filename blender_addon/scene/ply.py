@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .player import COLOR
+from .attributes import COLOR
 
 _KINDS = {"|u1": "uchar", "<f4": "float"}
 

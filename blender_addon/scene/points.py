@@ -9,8 +9,8 @@ import bpy
 import numpy as np
 
 from ..wire.capture import Capture
+from .attributes import CLIP_FRAME, COLOR, CONFIDENCE, DYNAMIC, OBJECT, PIXEL_ANGLE, VELOCITY
 from .conventions import rays_matrix
-from .player import CLIP_FRAME, COLOR, CONFIDENCE, DYNAMIC, OBJECT, PIXEL_ANGLE, VELOCITY
 from .steps import Step, Steps, finish, remove_all
 from .workbench import evaluated, workbench
 

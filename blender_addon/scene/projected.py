@@ -16,21 +16,11 @@ from mathutils import Matrix
 
 from ..wire.capture import Capture
 from ..wire.errors import UserError
+from .appearance import filter_inputs, filtered, sized
+from .attributes import CLIP_FRAME, COLOR, CONFIDENCE, DYNAMIC, OBJECT, PIXEL_ANGLE
 from .conventions import OPENCV_FROM_BLENDER_CAMERA
 from .graph import Graph, shared_group
-from .player import (
-    CLIP_FRAME,
-    COLOR,
-    CONFIDENCE,
-    DYNAMIC,
-    OBJECT,
-    PIXEL_ANGLE,
-    filter_inputs,
-    filtered,
-    sized,
-    time_at,
-    time_inputs,
-)
+from .player import time_at, time_inputs
 from .playing import add_player, pixel_radius
 from .points import measured, pixel_angles
 from .steps import Step, Steps

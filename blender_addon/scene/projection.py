@@ -13,14 +13,14 @@ import numpy as np
 
 from ..wire.capture import Capture
 from ..wire.errors import UserError
+from .attributes import CLIP_FRAME, COLOR
 from .belongings import remove_unused
 from .conventions import blender_lens, sensor_width
-from .graph import _arrange
+from .graph import arrange
 from .images import Timing, time_sequence
 from .imported import ROLE, ROOT_POINTER, Imported, mark
 from .keys import unkey
 from .nodes import find_modifier, get_input, input_names, set_input
-from .player import CLIP_FRAME, COLOR
 
 POINTS, MESH, HOLDOUT, CATCHER, PROJECTION = "points", "mesh", "holdout", "shadow_catcher", "projection"
 
@@ -175,7 +175,7 @@ def projection_material(
     feed(mixed.inputs[1], node("BsdfTransparent").outputs[0])
     feed(mixed.inputs[2], node("Emission", Color=texture.outputs["Color"]).outputs[0])
     feed(output.inputs["Surface"], mixed.outputs[0])
-    _arrange(tree)
+    arrange(tree)
     return material
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
+from functools import cache
 from typing import NamedTuple, TypeVar
 
 import bpy
@@ -21,7 +22,10 @@ Progress = Callable[[str, float], None]
 
 
 class Step(NamedTuple):
-    """How far the work is. `waiting`: nothing was done, since a thread is not ready; come back in a moment."""
+    """How far the work is. `waiting`: nothing was done, since a thread is not ready; come back in a moment.
+
+    The step after a waiting one makes nothing either: it only looks whether the thread is ready.
+    """
 
     stage: str
     fraction: float
@@ -76,6 +80,7 @@ def in_thread(
             thread.join(0.0)
     finally:
         abandoned.set()
+    yield Step(stage, span[1])
     if failure:
         raise failure[0]
     return outcome[0]
@@ -87,13 +92,16 @@ def all_or_nothing(steps: Steps[Result]) -> Steps[Result]:
     What anybody else makes between two steps stays: Blender numbers its datablocks in the order they are made.
     """
     made: set[int] = set()
+    waiting = False
     try:
         while True:
-            before = _newest()
+            before = None if waiting else _newest()
             try:
                 step = next(steps)
             finally:
-                made.update(range(before + 1, _newest() + 1))
+                if before is not None:
+                    made.update(range(before + 1, _newest() + 1))
+            waiting = step.waiting
             yield step
     except StopIteration as end:
         return end.value
@@ -140,11 +148,16 @@ def _remove(made: set[int]) -> None:
 def _newest() -> int:
     """The highest number that a datablock of this file has."""
     newest = 0
-    for kind in bpy.data.bl_rna.properties:
-        if kind.type == "COLLECTION":
-            datablocks = getattr(bpy.data, kind.identifier)
-            if len(datablocks):
-                numbers = np.empty(len(datablocks), np.int32)
-                datablocks.foreach_get("session_uid", numbers)
-                newest = max(newest, int(numbers.max()))
+    for kind in _kinds():
+        datablocks = getattr(bpy.data, kind)
+        if len(datablocks):
+            numbers = np.empty(len(datablocks), np.int32)
+            datablocks.foreach_get("session_uid", numbers)
+            newest = max(newest, int(numbers.max()))
     return newest
+
+
+@cache
+def _kinds() -> list[str]:
+    """Names of the collections of `bpy.data`."""
+    return [kind.identifier for kind in bpy.data.bl_rna.properties if kind.type == "COLLECTION"]

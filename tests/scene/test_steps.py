@@ -84,7 +84,7 @@ def test_given_up_anywhere_it_leaves_only_what_the_artist_made_meanwhile(share, 
     scene = bpy.context.scene
     before = datablocks()
     steps = import_steps(folder, scene, options)
-    advance(steps, int(share * total))
+    advance(steps, min(int(share * total), total - 3))
     mine = bpy.data.objects.new("Mine", bpy.data.meshes.new("Mine"))
     advance(steps, 2)
     steps.close()
@@ -112,6 +112,27 @@ def test_what_is_made_by_others_before_an_error_stays(scene):
     steps = all_or_nothing(failing())
     next(steps)
     bpy.data.objects.new("Theirs", None)
+    with pytest.raises(ValueError, match="no"):
+        next(steps)
+    assert [ob.name for ob in bpy.data.objects] == ["Theirs"]
+
+
+def test_what_is_made_by_others_while_a_thread_works_stays(scene):
+    ready = threading.Event()
+
+    def failing():
+        yield from in_thread("Numbers", (0.0, 1.0), lambda progress: ready.wait(5))
+        bpy.data.objects.new("Ours", None)
+        yield Step("One", 1.0)
+        raise ValueError("no")
+
+    steps = all_or_nothing(failing())
+    while not next(steps).waiting:
+        pass
+    bpy.data.objects.new("Theirs", None)
+    ready.set()
+    while "Ours" not in bpy.data.objects:
+        next(steps)
     with pytest.raises(ValueError, match="no"):
         next(steps)
     assert [ob.name for ob in bpy.data.objects] == ["Theirs"]

@@ -45,6 +45,13 @@ def look_through_camera(scene: bpy.types.Scene) -> None:
             space.shading.type = "MATERIAL"
 
 
+def show_attributes(scene: bpy.types.Scene) -> None:
+    """Turn 3D views of `scene` that have Blender's plain Solid shading to colours from attributes."""
+    for space in views_of(scene):
+        if space.shading.type == "SOLID" and space.shading.color_type == "MATERIAL":
+            space.shading.color_type = "VERTEX"
+
+
 def views_of(scene: bpy.types.Scene) -> Iterator[bpy.types.SpaceView3D]:
     """The 3D views that show a scene."""
     for window in bpy.context.window_manager.windows:

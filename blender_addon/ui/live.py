@@ -11,7 +11,7 @@ from ..scene import nodes
 from ..scene.live import begin_live, find_live, live_views
 from ..scene.steps import Steps
 from .acting import ActionOperator
-from .importing import hands_off, views_of
+from .importing import hands_off, show_attributes, views_of
 from .reconstruction import Reconstruction
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,8 @@ class Growing:
             if not self._groups_ready():
                 return
             options = settings.import_options
+            if options.set_scene:
+                show_attributes(scene)
             view = begin_live(
                 scene,
                 job.clip.stem,

@@ -44,7 +44,7 @@ class JobOperator(ActionOperator):
 
 
 class KINORA_OT_cancel(JobOperator, bpy.types.Operator):
-    """Stop the reconstruction; nothing of it is kept"""
+    """Stop the reconstruction; no capture is written, and what Live View shows stays"""
 
     bl_idname = "kinora.cancel"
     bl_label = "Cancel"
@@ -62,7 +62,7 @@ class KINORA_OT_cancel(JobOperator, bpy.types.Operator):
 
 
 class KINORA_OT_cancel_all(ActionOperator, bpy.types.Operator):
-    """Stop every job of the queue; nothing of them is kept"""
+    """Stop every job of the queue; no capture is written, and what Live View shows stays"""
 
     bl_idname = "kinora.cancel_all"
     bl_label = "Cancel All"

@@ -11,13 +11,14 @@ import subprocess
 import time
 import traceback
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import bpy
 
 WORK = Path(os.environ["KINORA_HOME"]).parent
 TICK_S = 0.1
+#: How far down the panels of an import stand in the sidebar, in pixels.
+SCROLL = 690
 MODULE = "bl_ext.user_default.kinora"
 
 #: What a step yields: seconds to wait, or a condition to wait for.
@@ -105,18 +106,22 @@ def show_tab() -> None:
     area.tag_redraw()
 
 
-@contextmanager
-def at_top(panel: str):
-    """A panel of the add-on open at the top of its tab, as a copy with a name of its own."""
+def at_top(driver: Driver, panel: str, name: str, wait_s: float = 2.0) -> Generator[Wait, None, None]:
+    """A picture with a panel of the add-on open and scrolled to, as a copy with a name of its own."""
     original = getattr(bpy.types, panel)
-    about = {"bl_idname": f"{panel}_top", "bl_parent_id": "", "bl_options": set(), "bl_order": -1}
-    copy = type(f"{panel}_top", (original,), about)
+    about = {"bl_idname": f"{panel}_open", "bl_parent_id": "", "bl_options": set(), "bl_order": 5}
+    copy = type(f"{panel}_open", (original,), about)
     bpy.utils.register_class(copy)
-    view()[1].tag_redraw()
-    try:
-        yield
-    finally:
-        bpy.utils.unregister_class(copy)
+    window, area, _, _ = view()
+    area.tag_redraw()
+    yield 1.5
+    sidebar = next(region for region in area.regions if region.type == "UI")
+    with bpy.context.temp_override(window=window, area=area, region=sidebar):
+        bpy.ops.view2d.scroll_down(deltay=SCROLL)
+        yield wait_s
+        driver.shot(name)
+        bpy.ops.view2d.scroll_up(deltay=2 * SCROLL)
+    bpy.utils.unregister_class(copy)
 
 
 def session():

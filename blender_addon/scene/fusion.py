@@ -55,15 +55,18 @@ def _covered(capture: Capture, frame: int, clouds: list[np.ndarray]) -> np.ndarr
     fx, fy, cx, cy = capture.intrinsics[frame]
     camera_from_world = np.linalg.inv(capture.world_from_camera[frame])[:3]
     pixel_from_world = (np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]) @ camera_from_world).astype(np.float32)
-    hit = np.zeros((height + 2, width + 2), bool)
+    hit = np.zeros(height * width, bool)
     for points in clouds:
         x, y, z = (a * points[0] + b * points[1] + c * points[2] + d for a, b, c, d in pixel_from_world)
         inside = (z > 1e-6) & (x >= 0) & (x < width * z) & (y >= 0) & (y < height * z)
-        x, y, z = x[inside], y[inside], z[inside]
+        inside = np.flatnonzero(inside)
+        x, y, z = (values.take(inside) for values in (x, y, z))  # many times faster than x[mask]
         column = np.minimum((x / z).astype(np.int32), width - 1)
         row = np.minimum((y / z).astype(np.int32), height - 1)
-        same = np.abs(z - depth[row, column]) < _SAME_DEPTH * z
-        hit[row[same] + 1, column[same] + 1] = True
+        pixel = row * width + column
+        same = np.abs(z - depth.take(pixel)) < _SAME_DEPTH * z
+        hit[pixel.take(np.flatnonzero(same))] = True
+    hit = np.pad(hit.reshape(height, width), 1)
     # Points seen from elsewhere leave gaps between them: most neighbours shown means shown. At the edge of what is
     # known only three of eight are, so that new surface joins the old without a seam.
     count = hit.astype(np.uint8)

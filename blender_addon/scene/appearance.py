@@ -45,7 +45,7 @@ def filter_inputs(graph: Graph) -> None:
 _FILTERS = ("Density", "Min Confidence", "Show Static", "Show Dynamic", "Object")
 
 
-def make_filter() -> bpy.types.NodeTree:
+def make_filter() -> Graph:
     """Delete what the artist does not want to see; a cloud that nothing is taken from passes untouched."""
     graph = Graph(FILTER)
     filter_inputs(graph)
@@ -91,7 +91,7 @@ def sized(graph: Graph, geometry: Any, radius: Any, eye: Any) -> Any:
     return graph.switch("GEOMETRY", seen, geometry, squares)
 
 
-def make_squares() -> bpy.types.NodeTree:
+def make_squares() -> Graph:
     """A square in the place of every point, as wide as it and facing an eye.
 
     Solid shading draws a point cloud in one colour. Of a mesh it shows the active colour, which no node can set:

@@ -17,29 +17,41 @@ VERSION = 2
 VERSION_KEY = "kinora_version"
 
 
-def shared_group(name: str, make: Callable[[], bpy.types.NodeTree]) -> bpy.types.NodeTree:
+LINKED_AT_ONCE = 30  # links that one step makes
+
+
+def shared_group(name: str, make: Callable[[], Graph]) -> bpy.types.NodeTree:
     """The node group `name` of this file in this version, made when it is not there."""
     return finish(group_steps(name, make))
 
 
-def group_steps(name: str, make: Callable[[], bpy.types.NodeTree]) -> Steps[bpy.types.NodeTree]:
-    """`shared_group` and a step after it, when it was made: that takes a while."""
+def group_steps(name: str, make: Callable[[], Graph]) -> Steps[bpy.types.NodeTree]:
+    """`shared_group` in steps: with every node and link, Blender looks through the whole group."""
     for tree in bpy.data.node_groups:
         if tree.library is None and tree.name.split(".")[0] == name and tree.get(VERSION_KEY) == VERSION:
             return tree
-    tree = make()
+    graph = make()
+    tree = graph.tree
+    for number, (start, end) in enumerate(graph.links):
+        if number % LINKED_AT_ONCE == 0:
+            yield Step("Points", 0.0)
+        tree.links.new(start, end)
     arrange(tree)
+    tree[VERSION_KEY] = VERSION
     yield Step("Points", 0.0)
     return tree
 
 
 class Graph:
-    """A node group under construction: `graph.math('ADD', a, b)` adds a node and returns its output socket."""
+    """A node group under construction: `graph.math('ADD', a, b)` adds a node and returns its output socket.
+
+    `links` are those between its sockets, still to be made.
+    """
 
     def __init__(self, name: str, **outputs: str) -> None:
         """`outputs` are the kinds of what the group gives back, by name; a Geometry when none is named."""
         self.tree = bpy.data.node_groups.new(name, "GeometryNodeTree")
-        self.tree[VERSION_KEY] = VERSION
+        self.links: list[tuple[Any, Any]] = []
         self.panel = None
         self.socket("Geometry", "Geometry")
         for output, kind in (outputs or {"Geometry": "Geometry"}).items():
@@ -76,7 +88,7 @@ class Graph:
 
     def feed(self, socket: Any, value: Any) -> None:
         if isinstance(value, bpy.types.NodeSocket):
-            self.tree.links.new(value, socket)
+            self.links.append((value, socket))
         else:
             socket.default_value = value
 
@@ -134,12 +146,10 @@ class Graph:
             self.feed(node.inputs[name], value)
         return node.outputs
 
-    def finish(self, *outputs: Any) -> bpy.types.NodeTree:
+    def finish(self, *outputs: Any) -> Graph:
         """Connect what the group gives back, in the order declared."""
-        ends = self.tree.nodes.new("NodeGroupOutput").inputs
-        for output, end in zip(outputs, ends):
-            self.tree.links.new(output, end)
-        return self.tree
+        self.links += zip(outputs, self.tree.nodes.new("NodeGroupOutput").inputs)
+        return self
 
 
 def arrange(tree: bpy.types.NodeTree) -> None:

@@ -61,7 +61,7 @@ def make_linked(capture: Capture, name: str, folder: Path, inputs: dict[str, Any
     return ob
 
 
-def make_linked_group() -> bpy.types.NodeTree:
+def make_linked_group() -> Graph:
     """Read the file of this frame, give its attributes the types of an embedded cloud, filter and size its points."""
     graph = Graph(LINKED)
     graph.socket("Folder", "String", "//", "Folder of the files frame_0000.ply and on")

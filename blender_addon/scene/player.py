@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import bpy
-
 from .appearance import filter_inputs, filtered, sized
 from .attributes import AGE, CLIP_FRAME, PIXEL_ANGLE, VELOCITY
 from .graph import Graph, shared_group
@@ -58,7 +56,7 @@ def time_at(graph: Graph, carrier: Any, mode: Any, offset: Any) -> Any:
     return graph.group(shared_group(TIME, make_time), inputs | {"Geometry": carrier, "Outside": mode, "Offset": offset})
 
 
-def make_time() -> bpy.types.NodeTree:
+def make_time() -> Graph:
     """Index of the last point of the carrier whose time has come, whether it is to be seen, and how fast time runs.
 
     Rate is in frames of the clip a frame of the scene: the speed, and 0 where the first or last frame is held.
@@ -106,7 +104,7 @@ def make_time() -> bpy.types.NodeTree:
     return graph.finish(index, shown, graph.math("MULTIPLY", speed, runs))
 
 
-def make_ghosts() -> bpy.types.NodeTree:
+def make_ghosts() -> Graph:
     """A point for each ghost that is to be seen, and which cloud it is of; its age travels on to the cloud's points."""
     graph = Graph(GHOSTS, Geometry="Geometry", Index="Int")
     for name, kind in (_TIME_INPUTS | {"Outside": "Float"} | dict.fromkeys(_GHOST_INPUTS, "Int")).items():
@@ -128,7 +126,7 @@ def make_ghosts() -> bpy.types.NodeTree:
     return graph.finish(ghosts, kept.outputs["Index"])
 
 
-def make_player() -> bpy.types.NodeTree:
+def make_player() -> Graph:
     """Show the cloud of this frame. The object's own points are the cameras of the capture, one a cloud."""
     graph = Graph(PLAYER)
     graph.socket("Frames", "Collection", help="One point cloud a frame, in order of their names")
@@ -184,7 +182,7 @@ def retimed(graph: Graph, cloud: Any, rate: Any) -> Any:
     return graph.group(shared_group(RETIME, make_retime), inputs)["Geometry"]
 
 
-def make_retime() -> bpy.types.NodeTree:
+def make_retime() -> Graph:
     """Scale the velocity of points by how fast time runs."""
     graph = Graph(RETIME)
     graph.socket("Rate", "Float")
@@ -208,7 +206,7 @@ def make_retime() -> bpy.types.NodeTree:
     return graph.finish(graph.switch("GEOMETRY", graph.logic("OR", rendered, changed), cloud, stored))
 
 
-def make_static() -> bpy.types.NodeTree:
+def make_static() -> Graph:
     """Filter and size a cloud that does not change; its own radius is half a pixel of the camera that saw it."""
     graph = Graph(STATIC)
     filter_inputs(graph)

@@ -148,7 +148,7 @@ def _cameras(capture: Capture, name: str) -> bpy.types.Mesh:
     return mesh
 
 
-def make_projected_group() -> bpy.types.NodeTree:
+def make_projected_group() -> Graph:
     """Read this frame's depth and plate on a grid, push every pixel along its ray, filter; points or a mesh."""
     graph = Graph(PROJECTED)
     graph.socket("Depth", "Image", help="Sequence of depth (R), confidence (G) and motion (B), from file 0")

@@ -16,6 +16,8 @@ from .reconstruction import Reconstruction
 
 log = logging.getLogger(__name__)
 
+_AT_ONCE_S = 0.01  # for so long node groups are made at a tick
+
 
 class Growing:
     """The live view of one job. Its frames come as events and wait here until the scene can take them."""
@@ -77,10 +79,14 @@ class Growing:
         self._appended = now
 
     def _groups_ready(self) -> bool:
-        """Make one of the player's node groups; True once they are all there."""
+        """Go on making the player's node groups for a few milliseconds; True once they are all there."""
+        end = time.perf_counter() + _AT_ONCE_S
         if self._groups is None:
             self._groups = nodes.player_steps()
-        return next(self._groups, None) is None
+        while next(self._groups, None) is not None:
+            if time.perf_counter() >= end:
+                return False
+        return True
 
     def end(self) -> None:
         """The job ended without a capture: what has arrived stays."""

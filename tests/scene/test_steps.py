@@ -13,6 +13,7 @@ import pytest
 from backend.export.images import add_images
 from blender_addon.scene import ImportOptions
 from blender_addon.scene.build import import_steps
+from blender_addon.scene.graph import VERSION_KEY
 from blender_addon.scene.nodes import PLAYER, shared_group
 from blender_addon.scene.points import FRAME
 from blender_addon.scene.steps import Step, all_or_nothing, finish, in_thread
@@ -93,7 +94,7 @@ def test_given_up_anywhere_it_leaves_only_what_the_artist_made_meanwhile(share, 
 
 def test_a_shared_group_that_others_have_begun_to_use_stays(folder, scene):
     steps = import_steps(folder, scene, ImportOptions())
-    while not any(tree.name == PLAYER for tree in bpy.data.node_groups):
+    while not any(tree.name == PLAYER and VERSION_KEY in tree for tree in bpy.data.node_groups):
         advance(steps, 1)
     advance(steps, 2)
     user = bpy.data.objects.new("Other", bpy.data.pointclouds.new("Other"))

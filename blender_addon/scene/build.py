@@ -138,6 +138,7 @@ def _build(capture: Capture, scene: bpy.types.Scene, options: ImportOptions) -> 
     root, root_notes = yield from _root(name, capture, options)
     camera, lens = make_camera(f"{name} Camera", capture, timing.scene_frames)
     root.empty_display_size = camera.data.display_size
+    yield Step("Points", 0.0)
     clouds, points = yield from make_points(capture, name, timing, options)
     pictures, elements = yield from _pictures(capture, name, timing, options, camera)
     roles = {root: ROOT, camera: CAMERA, **clouds}

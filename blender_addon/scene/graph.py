@@ -16,7 +16,6 @@ from .steps import Step, Steps, finish
 VERSION = 2
 VERSION_KEY = "kinora_version"
 
-
 LINKED_AT_ONCE = 30  # links that one step makes
 
 

@@ -60,7 +60,7 @@ class WorkerProcess:
         self._log_file, self._notify, self._cleanup = log_file, notify, cleanup
         self._cancelled = False
         own_group: dict[str, Any] = (
-            {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+            {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.BELOW_NORMAL_PRIORITY_CLASS}
             if sys.platform == "win32"
             else {"start_new_session": True}
         )

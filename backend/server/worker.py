@@ -25,6 +25,8 @@ from ..stage_memory import StageMemory
 from ..wire import Cancelled, JobSettings, UserError, bundle, messages
 from .live import LiveFolder
 
+#: A worker on the artist's own machine leaves the processor to Blender's window when both want it.
+NICENESS = 5
 DISK_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -64,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pipeline", default="backend.pipeline")
     options = parser.parse_args(arguments)
     channel = Channel()
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
     faulthandler.enable()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger().addHandler(ChannelHandler(channel))

@@ -29,12 +29,14 @@ HERE = Path(__file__).parent
 WORK = ROOT / "build" / "app"
 #: What Blender itself prints in a run where all is well: versions, files read and saved, and the platform's complaints.
 BLENDERS_OWN = re.compile(
-    r"""^\s*$|^Blender\ \d|^Blender\ quit|^Read\ blend:|^Info:\ (Saved|Read)|^Saved:|^Info:\ Preferences\ saved
+    r"""^\s*$|^Blender\ \d|^Blender\ quit|^Read\ blend:|^Info:\ |^Saved:
     |^\d\d:\d\d[.:]\d+\s+(blend|reports)\s+\|\ (Read|Saved|Writing|Preferences)
     |Could\ not\ get\ a\ list\ of\ mounted\ file-systems|^Writing:|XDG|libEGL|MESA|Vulkan|XIM|XInput|audio
     |^STATUS|^Package\ installed|^add-on|^Installing""",
     re.VERBOSE | re.IGNORECASE,
 )
+#: Parts of pictures that are worth keeping: left, top, right, bottom.
+CROPS = {"preferences": (176, 275, 1310, 550)}
 OUR_LINE = re.compile(r"^(\d\d:\d\d:\d\d )?kinora ", re.IGNORECASE)
 
 
@@ -80,7 +82,10 @@ def main() -> int:
     parser.add_argument("--blender", default="blender", help="the command that starts Blender")
     parser.add_argument("--pictures", type=Path, help="keep small copies of the pictures in this folder")
     parser.add_argument("--clip", type=Path, default=ROOT / "benchmarks" / "demo_clip" / "clip.mp4")
+    parser.add_argument("--steps", help="only these steps of session.py, for example 'start drop unseen'")
     options = parser.parse_args()
+    if options.steps:
+        os.environ["KINORA_APP_STEPS"] = options.steps
     command = shlex.split(options.blender)
 
     shutil.rmtree(WORK, ignore_errors=True)
@@ -96,13 +101,14 @@ def main() -> int:
     consoles = {"install": said}
     no_splash = "import bpy; bpy.context.preferences.view.show_splash = False; bpy.ops.wm.save_userpref()"
     blender(command, "--background", "--python-expr", no_splash)
-    for step in ("session", "reopen"):
+    runs = ("session",) if options.steps else ("session", "reopen")
+    for step in runs:
         opened = [WORK / "shot" / "shot.blend"] if step == "reopen" else []
         consoles[step] = blender(
             command, "--window-geometry", 0, 0, 1600, 900, *opened, "--python", HERE / f"{step}.py"
         )
         (WORK / f"{step}.log").write_text(consoles[step], encoding="utf-8")
-    for name in ("session", "reopen"):
+    for name in runs:
         report = json.loads((WORK / f"{name}.json").read_text(encoding="utf-8"))
         for line in report["lines"]:
             print(line)
@@ -121,7 +127,7 @@ def keep_small(folder: Path) -> None:
     """Copies of the pictures for the manual, 1200 pixels wide."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted((WORK / "pictures").glob("*.png")):
-        picture = Image.open(path).convert("RGB")
+        picture = Image.open(path).convert("RGB").crop(CROPS.get(path.stem))
         picture.thumbnail((1200, 1200))
         picture.save(folder / f"{path.stem}.jpg", quality=82, optimize=True)
 

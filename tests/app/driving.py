@@ -17,8 +17,8 @@ import bpy
 
 WORK = Path(os.environ["KINORA_HOME"]).parent
 TICK_S = 0.1
-#: How far down the panels of an import stand in the sidebar, in pixels.
-SCROLL = 690
+#: How far down the panels of an import stand in the sidebar, in turns of the mouse wheel.
+NOTCHES = 16
 MODULE = "bl_ext.user_default.kinora"
 
 #: What a step yields: seconds to wait, or a condition to wait for.
@@ -32,7 +32,8 @@ class Driver:
         self.name = name
         self.lines: list[str] = []
         self.failed = ""
-        self.late_ms: list[float] = []  # by how much each tick came after its time
+        self.late: list[tuple[float, str]] = []  # by how many ms each tick came after its time, and what went on
+        self._doing: Callable[[], str] = str
         self._steps = steps(self)
         self._until: float | Callable[[], bool] = time.monotonic() + 2.0
         self._deadline = time.monotonic() + 600
@@ -49,15 +50,25 @@ class Driver:
         subprocess.run(["import", "-window", "root", str(path)], check=True, capture_output=True)
         self._due = 0.0  # taking it held the interface up, which is not Kinora's doing
 
-    def forget_gaps(self) -> None:
-        """Begin measuring anew."""
-        self.late_ms.clear()
+    def forget_gaps(self, doing: Callable[[], str] = str) -> None:
+        """Begin measuring anew; `doing()` says what goes on."""
+        self.late.clear()
+        self._doing = doing
         self._due = 0.0
+
+    def say_gaps(self, what: str) -> None:
+        """A line on how late the ticks came since `forget_gaps`."""
+        worst = ", ".join(f"{ms:.0f} ms in {doing}" for ms, doing in sorted(self.late)[:-6:-1] if doing)
+        late = sorted(ms for ms, _ in self.late)
+        figures = f"the longest came {late[-1]:.0f} ms late, 99 % within {late[int(0.99 * len(late))]:.0f} ms"
+        self.say(f"{what}: {len(late)} ticks of {TICK_S} s, {figures}, half within {late[len(late) // 2]:.0f} ms")
+        if worst:
+            self.say(f"  the longest: {worst}")
 
     def _tick(self) -> float | None:
         now = time.perf_counter()
         if self._due:
-            self.late_ms.append(max(0.0, (now - self._due) * 1000))
+            self.late.append((max(0.0, (now - self._due) * 1000), self._doing()))
         try:
             ready = self._until() if callable(self._until) else time.monotonic() >= self._until
             if not ready and time.monotonic() > self._deadline:
@@ -117,11 +128,11 @@ def at_top(driver: Driver, panel: str, name: str, wait_s: float = 2.0) -> Genera
     yield 1.5
     sidebar = next(region for region in area.regions if region.type == "UI")
     with bpy.context.temp_override(window=window, area=area, region=sidebar):
-        bpy.ops.view2d.scroll_down(deltay=SCROLL)
-        yield wait_s
-        driver.shot(name)
-        bpy.ops.view2d.scroll_up(deltay=2 * SCROLL)
-    bpy.utils.unregister_class(copy)
+        for _ in range(NOTCHES):
+            bpy.ops.view2d.scroll_down()
+    yield wait_s
+    driver.shot(name)
+    bpy.utils.unregister_class(copy)  # and the sidebar is at its top again
 
 
 def session():

@@ -16,6 +16,8 @@ from .workbench import evaluated, workbench
 
 #: Property of a frame's object: which frame of the capture it is, from 0.
 FRAME = "kinora_frame"
+#: Blender sets colours of bytes one by one, 50 ms a million: so many in one cloud would hold its window up.
+MANY = 300_000
 
 
 class CloudFactory:
@@ -46,8 +48,8 @@ class CloudFactory:
     def new(self, name: str, positions: np.ndarray, **attributes: np.ndarray) -> bpy.types.PointCloud:
         """A cloud of (N, 3) positions with attributes.
 
-        (N, 3) uint8 are sRGB colours, (N,) bool and (N,) uint8 stay what they are, floats are (N,) numbers or (N, 3)
-        vectors.
+        (N, 3) uint8 are sRGB colours and (N, 4) floats linear ones, (N,) bool and (N,) uint8 stay what they are, other
+        floats are (N,) numbers or (N, 3) vectors.
         """
         return finish(self.steps(name, positions, **attributes))
 
@@ -69,6 +71,9 @@ class CloudFactory:
             elif values.dtype == np.uint8:
                 data = cloud.attributes.new(key, "INT", "POINT").data
                 data.foreach_set("value", np.ascontiguousarray(values, np.int32))
+            elif values.ndim == 2 and values.shape[1] == 4:
+                data = cloud.attributes.new(key, "FLOAT_COLOR", "POINT").data
+                data.foreach_set("color", np.ascontiguousarray(values, np.float32).ravel())
             elif values.ndim == 2:
                 data = cloud.attributes.new(key, "FLOAT_VECTOR", "POINT").data
                 data.foreach_set("vector", np.ascontiguousarray(values, np.float32).ravel())
@@ -204,7 +209,7 @@ def mean_eye(capture: Capture) -> np.ndarray:
 def cloud_of(capture: Capture, keep: np.ndarray) -> dict[str, np.ndarray]:
     """What `CloudFactory.new` makes one cloud of, of the pixels `keep` (T, H, W) of all frames: arrays only, no bpy.
 
-    A point's radius is half a pixel of its own camera.
+    A point's radius is half a pixel of its own camera. More than `MANY` points get their colours as floats.
     """
     parts: list[dict[str, np.ndarray]] = []
     for frame in np.flatnonzero(keep.any(axis=(1, 2))):
@@ -214,7 +219,19 @@ def cloud_of(capture: Capture, keep: np.ndarray) -> dict[str, np.ndarray]:
         parts.append({"positions": positions, "radius": radius} | pixel_attributes(capture, frame, keep[frame]))
     if not parts:
         return {"positions": np.empty((0, 3), np.float32)}
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    if len(arrays["positions"]) > MANY:
+        arrays[COLOR] = linear_rgba(arrays[COLOR])
+    return arrays
+
+
+def linear_rgba(colors: np.ndarray) -> np.ndarray:
+    """(N, 4) float32 linear colours of (N, 3) uint8 sRGB (IEC 61966-2-1)."""
+    level = np.arange(256) / 255
+    linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4).astype(np.float32)
+    rgba = np.ones((len(colors), 4), np.float32)
+    rgba[:, :3] = linear[colors]
+    return rgba
 
 
 def carrier_cloud(capture: Capture, factory: CloudFactory, name: str, clip_frames: np.ndarray) -> bpy.types.PointCloud:

@@ -32,7 +32,7 @@ BLENDERS_OWN = re.compile(
     r"""^\s*$|^Blender\ \d|^Blender\ quit|^Read\ blend:|^Info:\ |^Saved:
     |^\d\d:\d\d[.:]\d+\s+(blend|reports)\s+\|\ (Read|Saved|Writing|Preferences)
     |Could\ not\ get\ a\ list\ of\ mounted\ file-systems|^Writing:|XDG|libEGL|MESA|Vulkan|XIM|XInput|audio
-    |^STATUS|^Package\ installed|^add-on|^Installing""",
+    |^STATUS|^Repository\ data:|^Package\ installed|^add-on|^Installing""",
     re.VERBOSE | re.IGNORECASE,
 )
 #: Parts of pictures that are worth keeping: left, top, right, bottom.

@@ -53,7 +53,18 @@ class Driver:
     def forget_gaps(self, doing: Callable[[], str] = str) -> None:
         """Begin measuring anew; `doing()` says what goes on."""
         self.late.clear()
+        self.pumped: list[tuple[float, str]] = []  # ms of each call of the add-on's timer
         self._doing = doing
+        now = session()
+        pump = type(now).pump
+
+        def measured() -> float | None:
+            began, label = time.perf_counter(), doing()
+            wait = pump(now)
+            self.pumped.append(((time.perf_counter() - began) * 1000, label))
+            return wait
+
+        now.pump = measured
         self._due = 0.0
 
     def say_gaps(self, what: str) -> None:
@@ -64,6 +75,8 @@ class Driver:
         self.say(f"{what}: {len(late)} ticks of {TICK_S} s, {figures}, half within {late[len(late) // 2]:.0f} ms")
         if worst:
             self.say(f"  the longest: {worst}")
+        worst = ", ".join(f"{ms:.0f} ms in {doing or 'a job'}" for ms, doing in sorted(self.pumped)[:-6:-1])
+        self.say(f"  of which Kinora's own calls at the most: {worst}")
 
     def _tick(self) -> float | None:
         now = time.perf_counter()

@@ -80,3 +80,14 @@ def test_static_points_are_sized_and_filtered_as_the_players_are(tmp_path, scene
     assert points["radius"][first] == pytest.approx((distance / capture.intrinsics[0, 0])[first], rel=1e-3)
     set_input(static.modifiers[0], "Min Confidence", 2.0)
     assert len(shown(static)["position"]) == 0
+
+
+def test_a_huge_static_set_has_the_same_colours_as_a_small_one(tmp_path, scene, monkeypatch):
+    """Its colours are floats, since bytes would hold the window up; what is shown is the same to the bit."""
+    capture = small(3)
+    few = shown(static_of(imported(capture, tmp_path / "few", scene, storage="split")))
+    monkeypatch.setattr("blender_addon.scene.points.MANY", 10)
+    many = static_of(imported(capture, tmp_path / "many", scene, storage="split"))
+    assert many.data.attributes["Color"].data_type == "FLOAT_COLOR"
+    np.testing.assert_array_equal(shown(many)["Color"], few["Color"])
+    np.testing.assert_array_equal(shown(many)["position"], few["position"])

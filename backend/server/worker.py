@@ -26,7 +26,7 @@ from ..wire import Cancelled, JobSettings, UserError, bundle, messages
 from .live import LiveFolder
 
 #: A worker on the artist's own machine leaves the processor to Blender's window when both want it.
-NICENESS = 5
+NICENESS = 10
 DISK_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 

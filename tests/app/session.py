@@ -164,7 +164,7 @@ def cancel(driver: Driver):
 
 
 def unseen(driver: Driver):
-    """A whole job while no 3D view is drawn, in a scene of its own: what Kinora itself holds up, not the drawing."""
+    """A whole job in a scene of its own, in a window with nothing to draw: what Kinora holds up, not the drawing."""
     window, area, _, _ = view()
     shot = window.scene
     other = bpy.data.scenes.new("Other")
@@ -172,6 +172,8 @@ def unseen(driver: Driver):
     other.kinora.clip.last_frame = 44  # not the job that is done already
     window.scene = other
     area.type = "TEXT_EDITOR"
+    with bpy.context.temp_override(window=window, area=area):
+        bpy.ops.screen.screen_full_area()
     yield 1.0
     bpy.ops.kinora.reconstruct()
     job = session().jobs[-1]
@@ -179,8 +181,11 @@ def unseen(driver: Driver):
     yield lambda: not job.active
     assert job.state == "DONE", (job.state, job.message, job.hint)
     assert kinora("scene.imported").imported_in(other)
-    driver.say_gaps("interface, a whole job without a 3D view")
-    area.type = "VIEW_3D"
+    driver.say_gaps("interface, a whole job in a window with nothing to draw")
+    with bpy.context.temp_override(window=window, area=window.screen.areas[0]):
+        bpy.ops.screen.back_to_previous()
+    yield 1.0
+    next(area for area in window.screen.areas if area.type == "TEXT_EDITOR").type = "VIEW_3D"
     window.scene = shot
     bpy.data.scenes.remove(other)
     yield 1.0

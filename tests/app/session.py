@@ -55,7 +55,8 @@ def drop(driver: Driver):
         clip = WORK / "shot" / "courtyard.mp4"
         bpy.ops.kinora.open_clip("INVOKE_DEFAULT", directory=str(clip.parent), files=[{"name": clip.name}])
     yield 6.0
-    bpy.context.scene.kinora.clip_path = bpy.path.relpath(bpy.context.scene.kinora.clip_path)  # short in the pictures
+    if bpy.data.filepath:  # short in the pictures
+        bpy.context.scene.kinora.clip_path = bpy.path.relpath(bpy.context.scene.kinora.clip_path)
     show_tab()
     yield 2.0
     driver.shot("clip")

@@ -13,7 +13,8 @@ from ..scene.markers import has_markers
 from ..scene.solve_graph import picture, with_current
 from ..scene.solve_quality import ALERT_PX, FLAGS, SolveQuality
 from .acting import ImportPanel
-from .cameras import measured, plates_behind
+from .cameras import measured
+from .lenses import plates_behind
 from .panels import fact
 from .text import draw_wrapped
 

@@ -58,7 +58,7 @@ class RawClient:
         self.socket = open_dealer(self._context, connection)
         self._number = 0
         if hello:
-            self.hello = self.ask("hello", ver_min=1, ver_max=1, client="test", caps=[])
+            self.hello = self.ask("hello", ver_min=2, ver_max=2, client="test", caps=[])
 
     def ask(self, kind: str, /, *frames: bytes, **fields: Any) -> dict[str, Any]:
         """The reply to a request, with its binary frames under '_'; pushes are passed over."""

@@ -16,12 +16,14 @@ import zmq
 
 from .. import __version__
 from ..wire import Connection, ProtocolError, UserError, framing, messages, paths
+from .answering import Session
 from .endpoint import Endpoint, Received
 from .jobs import JobStore
 from .keys import load_keys
+from .local_executor import LocalExecutor
 from .process import REPO, WORKER_COMMAND
 from .refusal import Refusal
-from .requests import Requests, Session
+from .requests import Requests
 from .scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -67,7 +69,11 @@ class Broker:
             os.getpid(),
         )
         self._scheduler = Scheduler(
-            self._store, paths.jobs_folder(home), worker_command, self._endpoint.wake, paths.cache_folder(home)
+            self._store,
+            paths.jobs_folder(home),
+            LocalExecutor(worker_command),
+            self._endpoint.wake,
+            paths.cache_folder(home),
         )
         self._requests = Requests(
             home,

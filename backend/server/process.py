@@ -59,6 +59,8 @@ class WorkerProcess:
         self.events: queue.SimpleQueue[dict[str, Any] | Outcome] = queue.SimpleQueue()
         self._log_file, self._notify, self._cleanup = log_file, notify, cleanup
         self._cancelled = False
+        self._told = False
+        self.where = ""
         own_group: dict[str, Any] = (
             {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.BELOW_NORMAL_PRIORITY_CLASS}
             if sys.platform == "win32"
@@ -73,6 +75,11 @@ class WorkerProcess:
         self._send(spec)
         self._watcher = threading.Thread(target=self._watch, name="kinora-worker-watch", daemon=True)
         self._watcher.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the outcome is still to be told."""
+        return not self._told
 
     def cancel(self) -> None:
         """Ask the worker to stop; it is killed with all its children when it has not after CANCEL_GRACE_S."""
@@ -126,6 +133,7 @@ class WorkerProcess:
             self._cleanup(outcome)
         except OSError:
             log.exception("clean-up after worker %d failed", self.pid)
+        self._told = True
         self.events.put(outcome)
         self._notify()
 

@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .executor import Executor, Running
 from .jobs import Job, JobStore
-from .process import Outcome, WorkerProcess
+from .process import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ IDLE = {"stage": "", "stage_fraction": 0.0, "fraction": 0.0}
 @dataclass
 class _Active:
     job: Job
-    worker: WorkerProcess
+    worker: Running
     progress: dict[str, Any] = field(default_factory=lambda: dict(IDLE))
     log_events: int = 0
     live: dict[int, int] = field(default_factory=dict)  # frame -> number of its newest version
@@ -48,13 +49,13 @@ class Scheduler:
         self,
         store: JobStore,
         jobs: Path,
-        command: Sequence[str],
+        executor: Executor,
         notify: Callable[[], None] = lambda: None,
         cache: Path | None = None,
     ) -> None:
         self.changed: set[str] = set()
         self.accepting = True
-        self._store, self._jobs, self._command, self._notify = store, jobs, command, notify
+        self._store, self._jobs, self._executor, self._notify = store, jobs, executor, notify
         self._cache = cache
         self._active: _Active | None = None
         # What is not recorded yet. On a full disk it waits here, and the next job with it.
@@ -86,7 +87,7 @@ class Scheduler:
             self._record()
             if active is not None and active.ended:
                 self._active = None
-            if self._active is None and self.accepting:
+            if self._active is None and self.accepting and self._executor.free():
                 self._start_next()
         except (sqlite3.Error, OSError):  # a full disk is an OperationalError of SQLite's
             log.exception("the queue stands still; trying again")
@@ -120,9 +121,7 @@ class Scheduler:
     def stop(self) -> None:
         """Kill the running worker without an outcome: its job is queued again when the server next starts."""
         self.accepting = False
-        if self._active is not None:
-            self._active.worker.kill()
-            self._active.worker.join(timeout_s=5)
+        self._executor.close()
 
     def _start_next(self) -> None:
         job = self._store.next_queued()
@@ -142,13 +141,11 @@ class Scheduler:
         }
         self._store.start(job.id)
         try:
-            worker = WorkerProcess(
-                spec, folder / LOG_NAME, command=self._command, notify=self._notify, cleanup=partial(_tidy, folder)
-            )
+            worker = self._executor.start(spec, folder / LOG_NAME, notify=self._notify, cleanup=partial(_tidy, folder))
         except OSError as error:
             self._store.end(job.id, "failed", f"The worker process cannot be started ({error})", "restart the backend")
             return
-        log.info("job %s runs in process %d", job.id, worker.pid)
+        log.info("job %s runs on %s", job.id, worker.where)
         self._active = _Active(job, worker)
         self.changed.add(job.id)
 

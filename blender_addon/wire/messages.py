@@ -10,8 +10,8 @@ from typing import Any
 from .errors import ProtocolError
 from .framing import CHUNK
 
-PROTOCOL_VERSION = 1  # newest spoken
-PROTOCOL_OLDEST = 1  # oldest still spoken
+PROTOCOL_VERSION = 2  # newest spoken
+PROTOCOL_OLDEST = 2  # oldest still spoken
 UPLOAD_MAX = 16 * 1024**3
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")

@@ -112,9 +112,9 @@ def test_a_second_server_is_refused_and_the_first_goes_on(broker, raw):
 def test_hello_settles_the_version(broker):
     with RawClient(broker.connection, hello=False) as raw:
         assert raw.ask("list", first=0)["code"] == "no_hello"
-        newer = raw.ask("hello", ver_min=2, ver_max=9, client="newer", caps=[])
+        newer = raw.ask("hello", ver_min=3, ver_max=9, client="newer", caps=[])
         assert (newer["t"], newer["code"]) == ("error", "version")
-        assert raw.ask("hello", ver_min=1, ver_max=9, client="both", caps=[])["ver"] == 1
+        assert raw.ask("hello", ver_min=1, ver_max=9, client="both", caps=[])["ver"] == 2
 
 
 def test_what_is_not_of_the_protocol_is_refused_and_the_connection_stays(raw):
@@ -163,7 +163,7 @@ def test_a_path_is_only_taken_after_the_proof(raw, tmp_path):
     assert raw.ask("submit", path=str(clip), size=size, **fields)["code"] == "not_same_host"
     assert raw.ask("prove", nonce="0" * 64)["same_host"] is False
     assert prove_again_fails(raw)
-    raw.hello = raw.ask("hello", ver_min=1, ver_max=1, client="test", caps=[])
+    raw.hello = raw.ask("hello", ver_min=2, ver_max=2, client="test", caps=[])
     assert prove(raw) is True
     for path, wrong in ((str(clip), size + 1), (str(clip) + "x", size), ("relative.mp4", size)):
         assert raw.ask("submit", path=path, size=wrong, **fields)["code"] == "no_such_file"

@@ -1,0 +1,75 @@
+"""What every request is answered from: the session that asks, and the parts of the server that know."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .asides import Asides
+from .jobs import Job, JobStore
+from .refusal import Refusal
+from .scheduler import Scheduler
+from .uploads import Uploads
+
+PAGE_BYTES = 48 * 1024  # of a list in one reply: leaves room in the header
+Fields = dict[str, Any]
+Reply = tuple[Fields, list[bytes]]
+
+
+@dataclass
+class Session:
+    """One client connection, from its hello until it falls silent. `owner` is its public key."""
+
+    owner: str
+    local: bool  # it has the key of this machine's connection file
+    version: int = 0  # 0: no hello yet
+    same_host: bool = False
+    nonce: str = ""
+    proof: Path | None = None
+    heard: float = field(default_factory=time.monotonic)
+
+    def forget_proof(self) -> None:
+        """Remove the nonce file; it proves once or not at all."""
+        if self.proof is not None:
+            self.proof.unlink(missing_ok=True)
+        self.proof, self.nonce = None, ""
+
+
+@dataclass
+class Server:
+    """The parts that answers are made from."""
+
+    store: JobStore
+    scheduler: Scheduler
+    uploads: Uploads
+    asides: Asides
+    jobs_folder: Path
+    code_version: str
+
+    def job(self, session: Session, header: Fields) -> Job:
+        """The job that the request names, when it is the client's own. Raises Refusal otherwise."""
+        job = self.store.find(header["job"], session.owner)
+        if job is None:
+            raise Refusal("no_such_job", "The backend does not know this job", "send it again")
+        return job
+
+    def done(self, session: Session, header: Fields) -> Job:
+        """The same, once it has a result."""
+        job = self.job(session, header)
+        if job.state != "done":
+            raise Refusal("not_done", "The job has no result")
+        return job
+
+
+def page(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As many rows as fit in one reply."""
+    kept, size = [], 0
+    for row in rows[:1000]:
+        size += len(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace")) + 1
+        if size > PAGE_BYTES and kept:
+            break
+        kept.append(row)
+    return kept

@@ -35,6 +35,11 @@ BLENDERS_OWN = re.compile(
     |^STATUS|^Repository\ data:|^Package\ installed|^add-on|^Installing""",
     re.VERBOSE | re.IGNORECASE,
 )
+#: No splash, and no file that Blender saves by itself every two minutes: it stands still meanwhile, as gaps would show.
+PREFERENCES = (
+    "import bpy; p = bpy.context.preferences; p.view.show_splash = False; "
+    "p.filepaths.use_auto_save_temporary_files = False; bpy.ops.wm.save_userpref()"
+)
 #: Parts of pictures that are worth keeping: left, top, right, bottom.
 CROPS = {"preferences": (176, 275, 1310, 550)}
 OUR_LINE = re.compile(r"^(\d\d:\d\d:\d\d )?kinora ", re.IGNORECASE)
@@ -99,8 +104,7 @@ def main() -> int:
     print(f"zip: {archive.relative_to(ROOT)}, {archive.stat().st_size / 1e6:.1f} MB", flush=True)
     said = blender(command, "--command", "extension", "install-file", "-r", "user_default", "--enable", archive)
     consoles = {"install": said}
-    no_splash = "import bpy; bpy.context.preferences.view.show_splash = False; bpy.ops.wm.save_userpref()"
-    blender(command, "--background", "--python-expr", no_splash)
+    blender(command, "--background", "--python-expr", PREFERENCES)
     runs = ("session",) if options.steps else ("session", "reopen")
     for step in runs:
         opened = [WORK / "shot" / "shot.blend"] if step == "reopen" else []

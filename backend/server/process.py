@@ -29,7 +29,10 @@ LINE_MAX = 256 * 1024
 class Outcome:
     """How a job ended: `state` is 'done', 'failed' or 'cancelled'; `files` are the capture's, with sizes.
 
-    `bug` is set when it failed by no fault of the user's.
+    `bug` is set when it failed by no fault of the user's. `cause` says what became of the worker, for who may try
+    again: 'crash', 'out_of_memory', 'hang', 'lost' (with the machine it ran on), or '' when it had its own last word.
+    `report` is what the job took: `peak_memory_bytes`, `stages` ([name, seconds] in order), and `peak_gpu_bytes` where
+    torch was on a card; empty of a worker that could not tell.
     """
 
     state: str
@@ -37,6 +40,8 @@ class Outcome:
     hint: str = ""
     bug: bool = False
     files: list[dict[str, Any]] = field(default_factory=list)
+    cause: str = ""
+    report: dict[str, Any] = field(default_factory=dict)
 
 
 class WorkerProcess:
@@ -158,11 +163,11 @@ class WorkerProcess:
         """What to say of a worker that ended without a word."""
         if code < 0 and -code == getattr(signal, "SIGKILL", 9):
             hint = "the machine may be out of memory: lower the resolution or use fewer frames; "
-            return Outcome("failed", "The worker process was killed", hint + self._see_log(), bug=True)
+            return Outcome("failed", "The worker process was killed", hint + self._see_log(), bug=True, cause="crash")
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-            return Outcome("failed", f"The worker process crashed ({name})", self._bug(), bug=True)
-        return Outcome("failed", f"The worker process ended with code {code}", self._bug(), bug=True)
+            return Outcome("failed", f"The worker process crashed ({name})", self._bug(), bug=True, cause="crash")
+        return Outcome("failed", f"The worker process ended with code {code}", self._bug(), bug=True, cause="crash")
 
     def _bug(self) -> str:
         return "this is a bug; " + self._see_log()

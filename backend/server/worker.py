@@ -99,7 +99,12 @@ def _outcome(pipeline: str, spec: dict[str, Any], channel: Channel, cancelled: t
         return {"state": "failed", "message": error.message, "hint": error.hint}
     except MemoryError:
         traceback.print_exc()
-        return {"state": "failed", "message": "The backend ran out of memory", "hint": "lower the resolution"}
+        return {
+            "state": "failed",
+            "message": "The backend ran out of memory",
+            "hint": "lower the resolution",
+            "cause": "out_of_memory",
+        }
     except Exception as error:
         traceback.print_exc()
         if isinstance(error, OSError) and error.errno in DISK_FULL:

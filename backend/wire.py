@@ -1,6 +1,6 @@
 """The one door to `blender_addon.wire`: the backend reaches what both sides share through here alone."""
 
-from blender_addon.wire import bundle, capture, connection, errors, framing, live, messages, paths, settings
+from blender_addon.wire import bundle, capture, connection, errors, framing, live, messages, paths, settings, z85
 from blender_addon.wire.capture import (
     CONFIDENCE_CARD,
     CONFIDENCE_FILLED,
@@ -72,4 +72,5 @@ __all__ = [
     "settings",
     "staged_folder",
     "write_capture",
+    "z85",
 ]

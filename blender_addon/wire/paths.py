@@ -31,8 +31,13 @@ def server_keys(root: Path | None = None) -> Path:
     return (root or home()) / "keys.json"
 
 
+def client_key(root: Path | None = None) -> Path:
+    """The key pair of this computer as a client of backends elsewhere that were told its public key."""
+    return (root or home()) / "client_key.json"
+
+
 def authorized_keys(root: Path | None = None) -> Path:
-    """Public keys of clients on other machines that may connect, one a line, '#' starts a comment."""
+    """Public keys of clients on other machines that may connect, with their names; see docs/security.md."""
     return (root or home()) / "authorized_keys"
 
 
@@ -64,6 +69,21 @@ def cache_folder(root: Path | None = None) -> Path:
 def logs_folder(root: Path | None = None) -> Path:
     """Logs of the server and of the command line."""
     return (root or home()) / "logs"
+
+
+def known_backends(root: Path | None = None) -> Path:
+    """Connection files of the backends on other machines that were paired with this one, by name."""
+    return (root or home()) / "backends"
+
+
+def own_key(root: Path | None = None) -> Path:
+    """This machine's own key pair, by which backends on other machines know it."""
+    return (root or home()) / "own_key.json"
+
+
+def orders_folder(root: Path | None = None) -> Path:
+    """What this machine asked of which backend, one file an order, so that a job is found again."""
+    return (root or home()) / "orders"
 
 
 def backend_pointer(root: Path | None = None) -> Path:

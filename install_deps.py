@@ -42,7 +42,7 @@ TEXT = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "encoding": "utf
 GROUPS = {
     "backend": ("torch", "backend"),
     "demo": ("torch", "backend", "blender"),
-    "test": ("torch", "backend", "blender", "test"),
+    "test": ("torch", "backend", "blender", "cluster", "test"),
 }
 BPY_PYTHONS = ("3.13", "3.11")  # with bpy 5.2 LTS and 4.5 LTS; there is no bpy for 3.12
 PYTHONS = (*BPY_PYTHONS, "3.12")
@@ -342,7 +342,7 @@ def prepare(options: argparse.Namespace) -> Environment:
     base, version = choose_python(PYTHONS if options.command == "backend" else BPY_PYTHONS, options.python)
     env = Environment(ROOT / f".venv-{version}", base, version, find_uv(base))
     with alone(env.folder):
-        env.ensure(GROUPS[options.command], options.torch, options.repair)
+        env.ensure(GROUPS[options.command] + ("cluster",) * options.cluster, options.torch, options.repair)
     return env
 
 
@@ -369,6 +369,7 @@ def main() -> int:
     parser.add_argument("command", choices=(*GROUPS, "extension", "doctor"))
     parser.add_argument("--python", metavar="PATH", help="build on this Python, not on the running or the best one")
     parser.add_argument("--torch", metavar="BUILD", help="auto, default, none, cpu, or the likes of cu130 and rocm7.0")
+    parser.add_argument("--cluster", action="store_true", help="backend: with Ray, for jobs on several machines and GPUs")
     parser.add_argument("--repair", action="store_true", help="check every file, even where all is marked complete")
     parser.add_argument("--for-python", metavar="3.x", help="extension: for a Blender that was built on this Python")
     parser.add_argument("--split-platforms", action="store_true", help="extension: a zip for each kind of machine too")

@@ -19,6 +19,7 @@ MODULES = {
     "backend": "numpy scipy cv2 pycolmap imageio av PIL zmq trimesh zstandard safetensors huggingface_hub tqdm evo "
     "transformers",
     "blender": "bpy",
+    "cluster": "ray",
     "test": "pytest hypothesis psutil",
 }
 

@@ -21,6 +21,7 @@ from .endpoint import Endpoint, Received
 from .jobs import JobStore
 from .keys import load_keys
 from .local_executor import LocalExecutor
+from .metrics import Metrics
 from .process import REPO, WORKER_COMMAND
 from .refusal import Refusal
 from .requests import Requests
@@ -68,12 +69,14 @@ class Broker:
             instance,
             os.getpid(),
         )
+        self._metrics = Metrics()
         self._scheduler = Scheduler(
             self._store,
             paths.jobs_folder(home),
             LocalExecutor(worker_command),
             self._endpoint.wake,
             paths.cache_folder(home),
+            metrics=self._metrics,
         )
         self._requests = Requests(
             home,
@@ -84,6 +87,7 @@ class Broker:
             instance=instance,
             code_version=code_version(),
             stop=self.stop,
+            samples=lambda: self._metrics.samples(self._store.counts(), len(self._sessions)),
         )
         self._sessions: dict[bytes, Session] = {}
         self._watchers: dict[str, dict[bytes, float]] = {}  # job -> connections that follow it
@@ -120,7 +124,7 @@ class Broker:
         self._endpoint.wake()
 
     def _over(self) -> bool:
-        return self._stopping == "now" or (self._stopping == "drain" and not self._scheduler.busy)
+        return self._stopping in ("now", "park") or (self._stopping == "drain" and not self._scheduler.busy)
 
     def _handle(self, received: Received) -> None:
         session = self._sessions.setdefault(received.route, Session(received.owner, received.owner == self._local_key))
@@ -133,6 +137,7 @@ class Broker:
             if kind in ("submit", "events"):
                 job = fields.get("job") or header["job"]
                 self._watchers.setdefault(job, {})[received.route] = session.heard
+            self._metrics.request(kind, sum(map(len, frames)), sum(map(len, binary)))
             reply = {"t": kind, "id": header["id"], **fields}
         except (ProtocolError, Refusal, UserError, sqlite3.Error, OSError) as error:
             reply, binary = {"t": "error", "id": _id(header), **_explain(error)}, []
@@ -140,6 +145,8 @@ class Broker:
             log.exception("request %s failed", header.get("t"))
             message = f"The backend failed on a request ({type(error).__name__}: {error})"[:1000]
             reply, binary = {"t": "error", "id": _id(header), "code": "bug", "message": message, "hint": ""}, []
+        if reply["t"] == "error":
+            self._metrics.refused(reply["code"])
         self._endpoint.send(received.route, framing.encode(reply, binary))
 
     def _tick(self) -> None:

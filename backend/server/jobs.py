@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..wire import UserError
+from ..wire import UserError, messages
 
 SCHEMA = """
 CREATE TABLE jobs (
@@ -154,6 +154,11 @@ class JobStore:
             return 0
         query = "SELECT COUNT(*) FROM jobs WHERE state = 'running' OR state = 'queued' AND (queued, id) < (?, ?)"
         return self._db.execute(query, (job.queued, job.id)).fetchone()[0]
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs there are in each state."""
+        counted = self._db.execute("SELECT state, COUNT(*) FROM jobs GROUP BY state")
+        return {**dict.fromkeys(messages.STATES, 0), **{row[0]: row[1] for row in counted}}
 
     def ended_before(self, when: float) -> list[str]:
         """Ids of the jobs that ended before this time (Unix seconds)."""

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..wire import messages, paths
-from .answering import Fields, Reply, Server, Session
+from .answering import Fields, Reply, Server, Session, page
 from .aside_requests import AsideRequests
 from .asides import Asides
 from .job_requests import QUEUED_MAX, JobRequests
 from .jobs import JobStore
+from .metrics import Sample
 from .refusal import Refusal
 from .scheduler import Scheduler
 from .transfer_requests import TransferRequests
@@ -36,8 +37,9 @@ class Requests:
         instance: str,
         code_version: str,
         stop: Callable[[str], None],
+        samples: Callable[[], list[Sample]],
     ) -> None:
-        self._stop = stop
+        self._stop, self._samples = stop, samples
         self._proofs = paths.proofs_folder(home)
         shutil.rmtree(self._proofs, ignore_errors=True)
         paths.make_private(self._proofs)
@@ -97,3 +99,9 @@ class Requests:
             raise Refusal("forbidden", "Only a client on the backend's machine may stop it")
         self._stop(header["how"])
         return {}
+
+    def metrics(self, session: Session, header: Fields, _: list[bytes]) -> Fields:
+        if not session.local:
+            raise Refusal("forbidden", "Only a client on the backend's machine may see what the server counts")
+        rows = [sample.to_json() for sample in self._samples()]
+        return {"samples": page(rows[header["first"] :]), "total": len(rows)}

@@ -15,6 +15,7 @@ from typing import Any
 
 from .executor import Executor, Running
 from .jobs import Job, JobStore
+from .metrics import Metrics
 from .process import Outcome
 
 log = logging.getLogger(__name__)
@@ -52,11 +53,13 @@ class Scheduler:
         executor: Executor,
         notify: Callable[[], None] = lambda: None,
         cache: Path | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.changed: set[str] = set()
         self.accepting = True
         self._store, self._jobs, self._executor, self._notify = store, jobs, executor, notify
         self._cache = cache
+        self._metrics = metrics or Metrics()
         self._active: _Active | None = None
         # What is not recorded yet. On a full disk it waits here, and the next job with it.
         self._unrecorded: deque[Callable[[], None]] = deque()
@@ -177,6 +180,7 @@ class Scheduler:
         if active.cancelled and outcome.state == "done":  # it finished while the user cancelled: the user's word counts
             clear(self.folder(job), keep=(LOG_NAME,))
             outcome = Outcome("cancelled")
+        self._metrics.ended(active.job.engine, outcome)
         log.info("job %s: %s %s", job, outcome.state, outcome.message)
         self._unrecorded.append(
             lambda: self._store.end(job, outcome.state, outcome.message, outcome.hint, outcome.files)

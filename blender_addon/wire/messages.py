@@ -89,6 +89,10 @@ STATUS = {
     "last": COUNT,  # number of the job's newest event
 }
 
+LABELS = Kind(
+    lambda v: isinstance(v, dict) and len(v) <= 4 and all(isinstance(t, str) and len(t) <= 80 for t in v.values()),
+    "a table of at most 4 texts",
+)
 SIDE = integer(1, 65536)
 CLIP_FACTS = record(
     kind=choice("video", "images"),
@@ -152,7 +156,8 @@ REQUESTS: dict[str, dict[str, Kind]] = {
     "live_get": {"job": JOB_ID, "frame": COUNT},
     "cancel": {"job": JOB_ID},
     "delete": {"job": JOB_ID},
-    "shutdown": {"how": choice("drain", "now")},
+    "metrics": {"first": COUNT},
+    "shutdown": {"how": choice("drain", "park", "now")},
 }
 
 REPLIES: dict[str, dict[str, Kind]] = {
@@ -194,6 +199,10 @@ REPLIES: dict[str, dict[str, Kind]] = {
     "live_get": {"crc": integer(0, 2**32 - 1)},
     "cancel": {"state": STATE},
     "delete": {},
+    "metrics": {
+        "samples": many(record(name=text(80), labels=LABELS, value=number(0, 1e18)), 1000),
+        "total": COUNT,
+    },
     "shutdown": {},
     "error": {"code": text(40), "message": text(4000), "hint": text(2000)},
 }

@@ -1,0 +1,81 @@
+"""A pipeline for chaos: four remembered stages of a few hundred milliseconds, and a capture whose bytes are known.
+
+The "clip" is a line of JSON, {"number", "stage_s", "ledger"}: the ledger is a file that gets a line for each stage that
+begins to compute and for each that is kept, with the process's id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from backend.run import Run
+from backend.wire import JobSettings, write_capture
+
+from ..worlds import as_capture, room
+
+#: Stage -> bytes of what it gives; the last one is more than a chunk.
+STAGES = {"Reading": 20_000, "Matching": 50_000, "Solving": 5_000, "Shading": 1_200_000}
+
+
+def reconstruct(
+    source: Path,
+    out: Path,
+    settings: JobSettings,
+    run: Run,
+    *,
+    masks: Path | None = None,
+    replace_earlier: bool = False,
+) -> Path:
+    """A capture of the synthetic room with one more file a stage, each made from the clip and the stage before."""
+    order = json.loads(source.read_bytes())
+    run.plan = [(stage, 1.0) for stage in STAGES]
+    results: dict[str, np.ndarray] = {}
+    before = np.frombuffer(b"%08d" % order["number"], np.uint8)
+    for stage, size in STAGES.items():
+        with run.stage(stage):
+            compute = partial(_compute, order, run, stage, size, before)
+            before = run.remember(stage, {"before": before}, compute)
+            _note(order, "kept", stage)
+        results[stage] = before
+    capture = as_capture(room(frames=2, width=32, height=24))
+    capture = replace(capture, clip=replace(capture.clip, source=str(source)), settings=settings.to_json())
+
+    def add(_, folder: Path) -> None:
+        for stage, array in results.items():
+            np.save(folder / f"{stage.lower()}.npy", array)
+
+    return write_capture(capture, out, [add], replace=replace_earlier)
+
+
+def write_clip(path: Path, number: int, ledger: Path | None = None, stage_s: float = 0.1) -> Path:
+    """A clip for this pipeline; each number is other footage."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    order = {"number": number, "stage_s": stage_s, "ledger": str(ledger) if ledger else None}
+    path.write_text(json.dumps(order), encoding="utf-8")
+    return path
+
+
+def _compute(order: dict, run: Run, stage: str, size: int, before: np.ndarray) -> np.ndarray:
+    """Bytes that follow from the stage and what it was made from, and from nothing else."""
+    _note(order, "begin", stage)
+    for _ in run.steps(10):
+        time.sleep(order["stage_s"] / 10)
+    seed = hashlib.sha256(stage.encode() + before.tobytes()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(seed, "big"))).integers(0, 256, size, dtype=np.uint8)
+
+
+def _note(order: dict, what: str, stage: str) -> None:
+    """A line in the ledger, whole whatever happens to this process."""
+    if order["ledger"]:
+        line = f"{os.getpid()} {order['number']} {what} {stage}\n"
+        descriptor = os.open(order["ledger"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(descriptor, line.encode())
+        os.close(descriptor)

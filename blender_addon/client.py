@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .events import (
+    Answer,
     Answered,
     Connected,
     Disconnected,
@@ -31,6 +32,7 @@ from .events import (
 from .job import Job, Order
 from .link import Link, Refused
 from .live import Feed, WaitingRoom
+from .server_job import Listing, ServerJob
 from .wire.connection import Connection
 from .wire.facts import ClipFacts, Estimate
 from .wire.settings import JobSettings
@@ -99,6 +101,16 @@ class Client:
         self._loop.call_soon_threadsafe(self._begin, ticket, order)
         return ticket
 
+    def attach(self, job: str, out: Path, clip: Path, replace: bool = False) -> str:
+        """Follow a job that the server has, also an ended one, and put its capture into `out`; returns a ticket.
+
+        The events are those of a job that was submitted. `clip` is its footage as this machine knows it.
+        """
+        ticket = uuid.uuid4().hex[:12]
+        order = Order(Path(clip), None, Path(out).absolute(), replace=replace, job=job)
+        self._loop.call_soon_threadsafe(self._begin, ticket, order)
+        return ticket
+
     def cancel(self, ticket: str) -> None:
         """Stop a job; JobCancelled follows, unless it has ended meanwhile."""
         self._loop.call_soon_threadsafe(self._cancel, ticket)
@@ -111,6 +123,18 @@ class Client:
         """Ask what a job would take for a clip of this size, length and rate; Answered follows."""
         fields = {"settings": settings.to_json(), "width": width, "height": height, "frames": frames, "fps": fps}
         return self._ask("estimate", lambda reply: Estimate.from_json(reply["estimate"]), **fields)
+
+    def jobs(self) -> str:
+        """Ask for all jobs of this computer's key and what they take of the disk; Answered follows, with a Listing."""
+        return self._soon_with(lambda ticket: self._go(self._say(ticket, self._listing())))
+
+    def ask(self, kind: str, **fields: Any) -> str:
+        """Send a request of docs/protocol.md; Answered follows, with the fields of the reply."""
+        return self._soon_with(lambda ticket: self._go(self._say(ticket, self._reply(kind, fields))))
+
+    def aside(self, work: Callable[[], None]) -> None:
+        """Do something short in the socket thread, in the order of the calls: what would hold Blender up."""
+        self._soon(work)
 
     def watch(self, ticket: str, on: bool = True, *, anew: bool = False) -> None:
         """Have what a job shows while it runs, as JobFrame events; `anew` once more from its first frame on."""
@@ -127,22 +151,41 @@ class Client:
             self._events.clear()
         return taken
 
-    def _ask(self, kind: str, take: Callable[[dict[str, Any]], ClipFacts | Estimate], **fields: Any) -> str:
+    def _ask(self, kind: str, take: Callable[[dict[str, Any]], Answer], **fields: Any) -> str:
+        return self._soon_with(lambda ticket: self._go(self._say(ticket, self._answer(kind, take, fields))))
+
+    def _soon_with(self, begin: Callable[[str], None]) -> str:
         ticket = uuid.uuid4().hex[:12]
-        self._loop.call_soon_threadsafe(lambda: self._go(self._answer(ticket, kind, take, fields)))
+        self._soon(lambda: begin(ticket))
         return ticket
 
     # Everything below runs in the socket thread.
 
-    async def _answer(
-        self, ticket: str, kind: str, take: Callable[[dict[str, Any]], ClipFacts | Estimate], fields: dict[str, Any]
-    ) -> None:
+    async def _say(self, ticket: str, asking: Coroutine[Any, Any, Answer]) -> None:
+        """Emit what comes of a question."""
         try:
-            while not (reply := (await self._link.request(kind, **fields))[0])["ready"]:
-                await asyncio.sleep(ASK_AGAIN_S)
-            self._emit(Answered(ticket, take(reply)))
+            self._emit(Answered(ticket, await asking))
         except Refused as refused:
             self._emit(Answered(ticket, None, refused.message, refused.hint))
+
+    async def _answer(self, kind: str, take: Callable[[dict[str, Any]], Answer], fields: dict[str, Any]) -> Answer:
+        """What a child of the server finds out."""
+        while not (reply := await self._reply(kind, fields))["ready"]:
+            await asyncio.sleep(ASK_AGAIN_S)
+        return take(reply)
+
+    async def _reply(self, kind: str, fields: dict[str, Any]) -> dict[str, Any]:
+        return (await self._link.request(kind, **fields))[0]
+
+    async def _listing(self) -> Listing:
+        found: dict[str, ServerJob] = {}  # the list may move between two pages
+        first = 0
+        while True:
+            reply = await self._reply("list", {"first": first})
+            found |= {row["job"]: ServerJob.from_row(row) for row in reply["jobs"]}
+            first += len(reply["jobs"])
+            if first >= reply["total"] or not reply["jobs"]:
+                return Listing(tuple(found.values()))
 
     def _go(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that no job waits for."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from .server_job import Listing
 from .wire.facts import ClipFacts, Estimate
 from .wire.live import LiveFrame
+
+#: What `Client.probe`, `estimate`, `jobs` and `ask` bring.
+Answer: TypeAlias = ClipFacts | Estimate | Listing | dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class JobFrame(Event):
 
 @dataclass(frozen=True)
 class JobLog(Event):
-    """A line of the job's log; `level` is 'info' or 'warning'."""
+    """A line of the job's log; `level` is 'info', 'warning' or 'retry': it is tried again, or in another way."""
 
     ticket: str
     level: str
@@ -94,9 +98,9 @@ class JobCancelled(Event):
 
 @dataclass(frozen=True)
 class Answered(Event):
-    """What came of `Client.probe` or `Client.estimate`; without an answer, `message` says why."""
+    """What came of a question to the server; without an answer, `message` says why."""
 
     ticket: str
-    answer: ClipFacts | Estimate | None
+    answer: Answer | None
     message: str = ""
     hint: str = ""

@@ -17,7 +17,7 @@ from .transfer import fetch, in_thread, upload
 from .wire.bundle import Bundle, identify
 from .wire.capture import check_output_folder
 from .wire.errors import Cancelled, UserError
-from .wire.messages import safe_name
+from .wire.messages import ENDED, safe_name
 from .wire.settings import JobSettings
 
 log = logging.getLogger(__name__)
@@ -28,13 +28,14 @@ CANCEL_S = 2.0  # after this a cancelled job is over for the user, whether the s
 
 @dataclass(frozen=True)
 class Order:
-    """What the user asked for; all paths are absolute."""
+    """What the user asked for; all paths are absolute. With `job`, that one of the server is followed, none is sent."""
 
     clip: Path
-    settings: JobSettings
+    settings: JobSettings | None
     out: Path
     masks: Path | None = None
     replace: bool = False
+    job: str = ""
 
 
 class Job:
@@ -89,8 +90,11 @@ class Job:
 
     async def _run(self) -> None:
         try:
-            async with self._turn:
-                await self._submit(*await self._identify())
+            if self._order.job:
+                await self._attach()
+            else:
+                async with self._turn:
+                    await self._submit(*await self._identify())
             await self._follow_and_watch()
             told = lambda fraction: self._progress("Fetching the result", fraction, 1.0)  # noqa: E731
             order = self._order
@@ -135,6 +139,22 @@ class Job:
             if masks is not None:
                 await upload(self._link, masks, lambda fraction: self._progress("Sending the masks", fraction, 0.0))
             reply = await self._order_it(clip, masks, by_path=False)
+        self._emit(JobQueued(self.ticket, self.id, reply["position"]))
+
+    async def _attach(self) -> None:
+        """Follow the job that the server has, from the first event of its newest attempt on."""
+        order = self._order
+        await in_thread(lambda abandoned: check_output_folder(order.out, replace=order.replace))
+        self.id, since, ends = order.job, 0, [0]
+        while True:
+            reply, _ = await self._link.request("events", job=order.job, since=since)
+            ends += [event["n"] for event in reply["events"] if event["kind"] in ENDED]
+            since = reply["events"][-1]["n"] if reply["events"] else since
+            if since >= reply["last"] or not reply["events"]:
+                break
+        # The end of an earlier attempt is no news; that of the newest one is.
+        self._last = ends[-2] if reply["state"] in ENDED and len(ends) > 1 else ends[-1]
+        self._followed = True
         self._emit(JobQueued(self.ticket, self.id, reply["position"]))
 
     async def _order_it(self, clip: Bundle, masks: Bundle | None, by_path: bool) -> dict[str, Any]:
@@ -191,6 +211,8 @@ class Job:
     def _take(self, event: dict[str, Any]) -> None:
         if event["kind"] == "log" or (event["kind"] == "queued" and event["text"]):
             self._emit(JobLog(self.ticket, event["level"], event["text"]))
+        elif event["kind"] == "retry":
+            self._emit(JobLog(self.ticket, "retry", event["text"]))
         elif event["kind"] == "failed":
             raise UserError(event["text"], event["hint"])
         elif event["kind"] == "cancelled":

@@ -76,11 +76,6 @@ def known_backends(root: Path | None = None) -> Path:
     return (root or home()) / "backends"
 
 
-def own_key(root: Path | None = None) -> Path:
-    """This machine's own key pair, by which backends on other machines know it."""
-    return (root or home()) / "own_key.json"
-
-
 def orders_folder(root: Path | None = None) -> Path:
     """What this machine asked of which backend, one file an order, so that a job is found again."""
     return (root or home()) / "orders"

@@ -1,4 +1,4 @@
-"""The command line: `python -m backend serve | reconstruct | export | engines | weights | evaluate | doctor | invite`.
+"""The command line: `python -m backend serve | reconstruct | export | engines | weights | evaluate | doctor | ...`.
 
 Errors that a user can fix are one line and exit code 1; bugs show a traceback.
 """
@@ -6,12 +6,12 @@ Errors that a user can fix are one line and exit code 1; bugs show a traceback.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from . import logs
 from .cli.options import add_settings, chosen_engine
 from .server.process import WORKER_COMMAND
 from .wire import UserError
@@ -25,6 +25,10 @@ COMMANDS = {
     "weights": ("weights", "list, get and verify the weights that engines need"),
     "evaluate": ("others", "compare a capture with the truth of its clip"),
     "doctor": ("doctor", "tell what the backend finds on this machine"),
+    "ping": ("control", "say whether the server answers, and which one it is"),
+    "stop": ("control", "end the server"),
+    "logs": ("logs", "show the log of the server or of a job"),
+    "metrics": ("metrics", "show what the server counts: jobs, times of stages, memory, transfers"),
     "invite": ("serve", "make a connection file for a client on another machine"),
 }
 RUNS_WORKERS = ("serve", "reconstruct")
@@ -34,7 +38,7 @@ def main(arguments: Sequence[str] | None = None, worker_command: Sequence[str] =
     """Run a command; its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = parser(arguments).parse_args(arguments)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.to_terminal(getattr(options, "log_level", "info"))
     try:
         command: Callable[..., int] = getattr(
             import_module(f".cli.{COMMANDS[options.command][0]}", __package__), options.command
@@ -56,6 +60,36 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     add["serve"].add_argument("--host", default="127.0.0.1", help="address to listen on (this machine only)")
     add["serve"].add_argument("--port", type=int, default=0, help="port to listen on (a free one)")
     add["serve"].add_argument("--allow-remote", action="store_true", help="let other machines reach the server")
+    add["serve"].add_argument(
+        "--devices",
+        default="auto",
+        metavar="NAMES",
+        help="what jobs run on, one at a time each: cuda:0,cuda:1 or cpu (the best there is)",
+    )
+    add["serve"].add_argument(
+        "--on-stop",
+        choices=("park", "finish"),
+        default="park",
+        help="when asked to stop: park the running jobs for the next start, or finish them first; a second time "
+        "ends them (park)",
+    )
+    add["serve"].add_argument("--log-level", choices=logs.LEVELS, default="info", help="least that is logged (info)")
+
+    for name in ("ping", "stop", "metrics"):
+        add[name].add_argument(
+            "--connection", type=Path, metavar="FILE", help="of another server than the one on this machine"
+        )
+    how = add["stop"].add_mutually_exclusive_group()
+    for word, words in (
+        ("park", "stop the running jobs and queue them again, for the next start; the default"),
+        ("drain", "once the running jobs are done"),
+        ("now", "at once: what runs starts over with the next start"),
+    ):
+        how.add_argument(f"--{word}", action="store_const", dest="how", const=word, default="park", help=words)
+    add["logs"].add_argument("--job", metavar="ID", help="the log of this job; the beginning of its id will do")
+    add["logs"].add_argument("--follow", "-f", action="store_true", help="go on with what comes, until interrupted")
+    add["logs"].add_argument("--level", choices=logs.LEVELS, default="debug", help="least that is shown (all)")
+    add["metrics"].add_argument("--prometheus", action="store_true", help="in the text form that Prometheus reads")
 
     job = add["reconstruct"]
     job.add_argument("clip", type=Path, help="a video, a folder of images, or one image of a numbered sequence")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import stat
 import sys
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import IO
 
 from .wire import paths
 
@@ -78,11 +81,17 @@ def to_terminal(level: str = "info") -> None:
 
 
 def to_file(home: Path) -> logging.Handler:
-    """They also go to the server's log in `home`; only the running server may do this, since two rotate it twice."""
+    """They also go to the server's log in `home`; only the running server may do this, since two rotate it twice.
+
+    A terminal that is a plain file, which nothing rotates, gets warnings alone from now on.
+    """
     folder = paths.make_private(paths.logs_folder(home))
     handler = QuietFile(folder / SERVER_LOG, maxBytes=FILE_BYTES, backupCount=FILES_KEPT, encoding="utf-8")
     handler.setFormatter(JsonLines())
-    logging.getLogger().addHandler(handler)
+    root = logging.getLogger()
+    for terminal in root.handlers if _is_plain_file(sys.stderr) else ():
+        terminal.setLevel(logging.WARNING)
+    root.addHandler(handler)
     return handler
 
 
@@ -112,6 +121,13 @@ def bound_job_log(path: Path, most: int = JOB_LOG_BYTES) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def _is_plain_file(stream: IO[str]) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError, AttributeError):  # none at all, or one of memory
+        return False
 
 
 def _without_secrets(text: str) -> str:

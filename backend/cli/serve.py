@@ -10,12 +10,20 @@ import sys
 from collections.abc import Sequence
 from ipaddress import ip_address
 
+from .. import logs
 from ..server.broker import Broker
+from ..server.executor import Executor
 from ..server.keys import invite as make_invitation
+from ..server.keys import load_keys
+from ..server.local_executor import LocalExecutor
+from ..server.supervisor import Supervisor
 from ..wire import Connection, UserError, paths
 from .doctor import device
 
 log = logging.getLogger(__name__)
+
+#: What --on-stop says -> what the broker is told.
+HOW = {"finish": "drain", "park": "park"}
 
 
 def serve(options: argparse.Namespace, worker_command: Sequence[str]) -> int:
@@ -27,17 +35,56 @@ def serve(options: argparse.Namespace, worker_command: Sequence[str]) -> int:
                 "add --allow-remote if that is meant, or leave --host out and use 'ssh -L'",
             )
         log.warning("other machines can reach this server; only clients with an authorised key are let in")
-    home = paths.make_private(paths.home())
+    home, supervisor = paths.make_private(paths.home()), Supervisor()
     try:
-        broker = Broker(home, options.host, options.port, worker_command=worker_command, gpu=device())
+        broker = Broker(
+            home,
+            options.host,
+            options.port,
+            executor=executor(options, worker_command),
+            gpu=device(),
+            beat=supervisor.beat,
+        )
     except UserError as error:
         raise UserError(f"{error.message}{_running(home)}", error.hint) from error
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: broker.stop())
+    keys = load_keys(home)
+    logs.conceal(keys.server_secret, keys.client_secret)
+    to_file = logs.to_file(home)
+    _stop_on_signals(broker, options.on_stop, supervisor)
     print(f"Kinora listens on {broker.connection.address}; clients here find it by {paths.connection_file(home)}")
     sys.stdout.flush()
-    broker.run()
+    supervisor.tell("READY=1")
+    try:
+        broker.run()
+    finally:
+        supervisor.tell("STOPPING=1")
+        logging.getLogger().removeHandler(to_file)
+        to_file.close()
     return 0
+
+
+def executor(options: argparse.Namespace, worker_command: Sequence[str]) -> Executor:
+    """Where the options let jobs run. Raises UserError for devices that are named twice or not at all."""
+    devices = [name.strip() for name in options.devices.split(",")]
+    if not all(devices) or len(set(devices)) < len(devices):
+        raise UserError(f"--devices {options.devices} is not a list of devices", "write it as cuda:0,cuda:1")
+    return LocalExecutor(worker_command, devices)
+
+
+def _stop_on_signals(broker: Broker, on_stop: str, supervisor: Supervisor) -> None:
+    """The first signal to stop finishes or parks the running jobs, the second one ends them."""
+    heard: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        heard.append(number)
+        how = HOW[on_stop] if len(heard) == 1 else "now"
+        supervisor.tell("STOPPING=1")
+        broker.stop(how)
+
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP"):  # a closed console is a reason to stop as well
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP: let it
+            signal.signal(number, stop)
 
 
 def invite(options: argparse.Namespace) -> int:

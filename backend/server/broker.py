@@ -8,7 +8,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from .. import __version__
 from ..wire import Connection, ProtocolError, UserError, framing, messages, paths
 from .answering import Session
 from .endpoint import Endpoint, Received
+from .executor import Executor
 from .jobs import JobStore
 from .keys import load_keys
 from .local_executor import LocalExecutor
@@ -37,6 +38,7 @@ SESSIONS_MAX = 1024
 class Broker:
     """A server on `host`:`port` (0: a free one) with its data in `home`; `run` serves until it is stopped.
 
+    Jobs run in `executor`, by default in `worker_command` on this machine; `beat` is called while the loop turns.
     Raises UserError when one runs already or the address cannot be used.
     """
 
@@ -47,9 +49,11 @@ class Broker:
         port: int = 0,
         *,
         worker_command: Sequence[str] = WORKER_COMMAND,
+        executor: Executor | None = None,
         gpu: str = "",
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
-        self._home = paths.make_private(home)
+        self._home, self._beat = paths.make_private(home), beat
         self._store = JobStore(paths.jobs_database(home))
         keys = load_keys(home)
         self._local_key = keys.client_public
@@ -73,7 +77,7 @@ class Broker:
         self._scheduler = Scheduler(
             self._store,
             paths.jobs_folder(home),
-            LocalExecutor(worker_command),
+            executor or LocalExecutor(worker_command),
             self._endpoint.wake,
             paths.cache_folder(home),
             metrics=self._metrics,
@@ -155,6 +159,7 @@ class Broker:
         if now - self._pushed < TICK_S:
             return
         self._pushed = now
+        self._beat()
         self._push(now)
         silent = [route for route, s in self._sessions.items() if now - s.heard > SILENT_S]
         by_age = sorted(self._sessions, key=lambda route: self._sessions[route].heard)

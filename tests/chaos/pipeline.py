@@ -1,7 +1,8 @@
 """A pipeline for chaos: four remembered stages of a few hundred milliseconds, and a capture whose bytes are known.
 
-The "clip" is a line of JSON, {"number", "stage_s", "ledger"}: the ledger is a file that gets a line for each stage that
-begins to compute and for each that is kept, with the process's id.
+The "clip" is JSON, {"number", "stage_s", "ledger", "small"}, and blanks as ballast. The ledger is a file that gets a
+line for each stage that begins to compute and for each that is kept, with the process's id. "small" makes a capture of
+some kilobytes, for slow lines.
 """
 
 from __future__ import annotations
@@ -38,14 +39,15 @@ def reconstruct(
     order = json.loads(source.read_bytes())
     run.plan = [(stage, 1.0) for stage in STAGES]
     results: dict[str, np.ndarray] = {}
+    small = order["small"]
     before = np.frombuffer(b"%08d" % order["number"], np.uint8)
     for stage, size in STAGES.items():
         with run.stage(stage):
-            compute = partial(_compute, order, run, stage, size, before)
+            compute = partial(_compute, order, run, stage, size // 1000 if small else size, before)
             before = run.remember(stage, {"before": before}, compute)
             _note(order, "kept", stage)
         results[stage] = before
-    capture = as_capture(room(frames=2, width=32, height=24))
+    capture = as_capture(room(frames=1, width=4, height=3) if small else room(frames=2, width=32, height=24))
     capture = replace(capture, clip=replace(capture.clip, source=str(source)), settings=settings.to_json())
 
     def add(_, folder: Path) -> None:
@@ -55,12 +57,32 @@ def reconstruct(
     return write_capture(capture, out, [add], replace=replace_earlier)
 
 
-def write_clip(path: Path, number: int, ledger: Path | None = None, stage_s: float = 0.1) -> Path:
-    """A clip for this pipeline; each number is other footage."""
+def write_clip(
+    path: Path, number: int, ledger: Path | None = None, stage_s: float = 0.1, *, small: bool = False, ballast: int = 0
+) -> Path:
+    """A clip for this pipeline; each number is other footage. `ballast` is in bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    order = {"number": number, "stage_s": stage_s, "ledger": str(ledger) if ledger else None}
-    path.write_text(json.dumps(order), encoding="utf-8")
+    order = {"number": number, "stage_s": stage_s, "ledger": str(ledger) if ledger else None, "small": small}
+    path.write_text(json.dumps(order) + ballast * " ", encoding="utf-8")
     return path
+
+
+def differences(capture: Path, scratch: Path, number: int, clip: Path | str, *, small: bool = False) -> str:
+    """In what a capture of this number's `clip` differs from one that is made here and now without a server.
+
+    '' when every byte is right.
+    """
+    calm = write_clip(scratch / f"{number:04d}.mp4", number, stage_s=0.0, small=small)
+    expected = reconstruct(calm, scratch / "capture", JobSettings(), Run(), replace_earlier=True)
+    theirs, ours = ({p.relative_to(f).as_posix() for p in f.rglob("*")} for f in (capture, expected))
+    if theirs != ours:
+        return f"other files: {theirs ^ ours}"
+    for name in sorted(ours - {"capture.json"}):
+        if (capture / name).read_bytes() != (expected / name).read_bytes():
+            return f"{name} differs"
+    told, meant = (json.loads((f / "capture.json").read_text()) for f in (capture, expected))
+    meant["clip"]["source"] = str(clip)
+    return "" if told == meant else "capture.json differs"
 
 
 def _compute(order: dict, run: Run, stage: str, size: int, before: np.ndarray) -> np.ndarray:

@@ -63,12 +63,12 @@ class Proxy:
     def cut(self) -> int:
         """Break all connections now, with a reset; how many there were. New ones are let through."""
         with self._lock:
-            cut, self._pairs = self._pairs, []
+            cut = list(self._pairs)
         for pair in cut:
             for end in (pair.near, pair.far):
                 with contextlib.suppress(OSError):
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            self._keep(pair)
+            self._drop(pair)
         return len(cut)
 
     def stall(self) -> None:
@@ -184,13 +184,12 @@ class Proxy:
         except BlockingIOError:
             return
         except OSError:
-            with self._lock:
-                if pair in self._pairs:
-                    self._pairs.remove(pair)
-            self._keep(pair)
+            self._drop(pair)
 
-    def _keep(self, pair: _Pair) -> None:
+    def _drop(self, pair: _Pair) -> None:
         """Close a pair, and keep what was said on it."""
-        pair.close()
         with self._lock:
-            self._said.append(bytes(pair.said))
+            if pair in self._pairs:
+                self._pairs.remove(pair)
+                self._said.append(bytes(pair.said))
+        pair.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import threading
@@ -12,10 +11,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backend.run import Run
 from backend.server.jobs import JobStore
 from backend.server.keys import load_keys
-from backend.wire import JobSettings, paths
+from backend.wire import paths
 
 from . import pipeline
 from .processes import ClientProcess, ServerProcess, left_behind, marked, new_mark
@@ -203,7 +201,7 @@ class Storm:
                 report.lost.append(out.name)
                 continue
             report.done += 1
-            wrong = differences(out, made_in_peace(self._folder / "truth", number), order["clip"])
+            wrong = pipeline.differences(out, self._folder / "truth", number, order["clip"])
             if wrong:
                 report.wrong.append(f"{out.name}: {wrong}")
         self._read_ledger()
@@ -231,25 +229,6 @@ class Storm:
                 self.report.forgotten += (number, stage) in kept
         self.report.begun = begun.total()
         self.report.redone = begun.total() - len(begun)
-
-
-def made_in_peace(folder: Path, number: int) -> Path:
-    """The capture of a clip of this number, made here and now without a server."""
-    clip = pipeline.write_clip(folder / f"{number:04d}.mp4", number, None, 0.0)
-    return pipeline.reconstruct(clip, folder / "capture", JobSettings(), Run(), replace_earlier=True)
-
-
-def differences(capture: Path, expected: Path, clip: str) -> str:
-    """In what a capture differs from what is expected of `clip`; '' when every byte is right."""
-    theirs, ours = ({p.relative_to(f).as_posix() for p in f.rglob("*")} for f in (capture, expected))
-    if theirs != ours:
-        return f"other files: {theirs ^ ours}"
-    for name in sorted(ours - {"capture.json"}):
-        if (capture / name).read_bytes() != (expected / name).read_bytes():
-            return f"{name} differs"
-    told, meant = (json.loads((f / "capture.json").read_text()) for f in (capture, expected))
-    meant["clip"]["source"] = clip
-    return "" if told == meant else "capture.json differs"
 
 
 def half_made(home: Path) -> list[str]:

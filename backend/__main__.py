@@ -24,12 +24,12 @@ COMMANDS = {
     "engines": ("others", "list the engines"),
     "weights": ("weights", "list, get and verify the weights that engines need"),
     "evaluate": ("others", "compare a capture with the truth of its clip"),
-    "doctor": ("doctor", "tell what the backend finds on this machine"),
+    "doctor": ("doctor", "tell what the backend finds on this machine, and what to do where something is wrong"),
     "ping": ("control", "say whether the server answers, and which one it is"),
     "stop": ("control", "end the server"),
     "logs": ("logs", "show the log of the server or of a job"),
     "metrics": ("metrics", "show what the server counts: jobs, times of stages, memory, transfers"),
-    "invite": ("serve", "make a connection file for a client on another machine"),
+    "keys": ("keys", "let clients on other machines in, or throw them out"),
 }
 RUNS_WORKERS = ("serve", "reconstruct")
 
@@ -74,6 +74,9 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         "ends them (park)",
     )
     add["serve"].add_argument("--log-level", choices=logs.LEVELS, default="info", help="least that is logged (info)")
+
+    add["doctor"].add_argument("--json", action="store_true", help="tell a program, in one line")
+    add["doctor"].add_argument("--port", type=int, default=0, help="a port that the server is meant to listen on")
 
     for name in ("ping", "stop", "metrics"):
         add[name].add_argument(
@@ -146,9 +149,24 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     add["evaluate"].add_argument("--max-depth", type=float, default=float("inf"), help="leave out what is farther")
     add["evaluate"].add_argument("--masks", type=Path, help="true masks: folder of images, not black where it moves")
 
-    add["invite"].add_argument("--host", required=True, help="name or address by which the client reaches this machine")
-    add["invite"].add_argument("--port", type=int, required=True, help="the port that 'serve --port' listens on")
-    add["invite"].add_argument("--out", type=Path, required=True, help="the connection file to write")
+    deeds = add["keys"].add_subparsers(dest="deed", required=True, metavar="new | allow | list | revoke")
+    for deed, words in (
+        ("new", "print a pairing code: one line that lets one client in, to be pasted in its add-on"),
+        ("allow", "let in a client that has a key of its own, which its add-on shows"),
+        ("list", "who is let in, since when, and when they came last"),
+        ("revoke", "let a client in no more, and throw it out where it is connected"),
+    ):
+        deeds.add_parser(deed, help=words, description=words)
+    new, allow, revoke = (deeds.choices[deed] for deed in ("new", "allow", "revoke"))
+    allow.add_argument("public_key", metavar="PUBLIC_KEY", help="what the add-on copied")
+    revoke.add_argument("who", metavar="NAME|PUBLIC_KEY", help="as 'keys list' shows it")
+    for deed_parser in (new, allow):
+        deed_parser.add_argument("name", metavar="NAME", help="what to call the client")
+        deed_parser.add_argument(
+            "--host", required=deed_parser is new, help="name or address by which the client reaches this machine"
+        )
+        deed_parser.add_argument("--port", type=int, help="port that it reaches (that of the server that runs)")
+    new.add_argument("--out", type=Path, metavar="FILE", help="write a connection file instead of printing the code")
     return root
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -64,3 +65,13 @@ def _available_on_windows() -> int:
     if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
         raise OSError("Windows does not say how much memory is available")
     return int(status[2])
+
+
+def described() -> str:
+    """What this machine computes with, in words, without importing torch."""
+    told = nvidia("name,memory.total")
+    if told:
+        return "; ".join(told.splitlines())[:200]
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return "Apple silicon"
+    return f"CPU, {os.cpu_count()} threads"

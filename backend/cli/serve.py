@@ -1,4 +1,4 @@
-"""`serve` and `invite`: the server, and keys for clients on other machines."""
+"""`serve`: run the server."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 from .. import logs
+from ..machine import described
 from ..server.broker import Broker
 from ..server.executor import Executor
-from ..server.keys import invite as make_invitation
 from ..server.keys import load_keys
 from ..server.local_executor import LocalExecutor
 from ..server.supervisor import Supervisor
 from ..wire import Connection, UserError, paths
-from .doctor import device
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ def serve(options: argparse.Namespace, worker_command: Sequence[str]) -> int:
             options.host,
             options.port,
             executor=executor(options, worker_command),
-            gpu=device(),
+            gpu=described(),
             beat=supervisor.beat,
         )
     except UserError as error:
@@ -85,16 +84,6 @@ def _stop_on_signals(broker: Broker, on_stop: str, supervisor: Supervisor) -> No
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP: let it
             signal.signal(number, stop)
-
-
-def invite(options: argparse.Namespace) -> int:
-    """Write a connection file for a client on another machine."""
-    home = paths.make_private(paths.home())
-    if options.out.exists():
-        raise UserError(f"{options.out} exists", "choose another name; an invitation is for one client")
-    make_invitation(home, f"tcp://{options.host}:{options.port}").write(options.out.absolute())
-    print(f"{options.out} lets one client in; bring it there by a safe way and choose it in the add-on's preferences")
-    return 0
 
 
 def _running(home) -> str:

@@ -87,8 +87,8 @@ class Work:
 
     def _found(self, kind: str, look: Child) -> None:
         if kind == "doctor":  # it fails when something is wrong, and says what
-            rows = [line.split(maxsplit=2) for line in look.lines if line[:3] in ("ok ", "!! ")]
-            self.findings = [(mark == "ok", name, text) for mark, name, text in rows]
+            rows = [line.split(maxsplit=2) for line in look.lines if line[:3] in ("ok ", "-- ", "!! ")]
+            self.findings = [(mark != "!!", name, text) for mark, name, text in rows]
             self.findings = self.findings or [(False, "backend", look.error or "the check said nothing")]
         elif look.error:
             self.note = look.error

@@ -53,8 +53,11 @@ def client(connection: Connection, **options: Any) -> Iterator[Client]:
 class RawClient:
     """A client that says exactly what it is told, to see what the server makes of it."""
 
-    def __init__(self, connection: Connection, hello: bool = True) -> None:
+    def __init__(self, connection: Connection, hello: bool = True, **options: int) -> None:
+        """`options` of the socket by their names in zmq."""
         self._context = zmq.Context()
+        for name, value in options.items():
+            setattr(self._context, name, value)
         self.socket = open_dealer(self._context, connection)
         self._number = 0
         if hello:

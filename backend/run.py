@@ -6,13 +6,14 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from .ladder import Ladder
 from .stage_memory import StageMemory, digest
 from .wire import Cancelled, LiveFrame
 
@@ -51,6 +52,9 @@ class Run:
     memory: StageMemory | None = None
     timings: list[tuple[str, float]] = field(default_factory=list)
     show_frame: Callable[[LiveFrame], None] | None = None  # called from any thread; None: nobody watches
+    ladder: Ladder | None = None  # how much at once fitted on earlier jobs' devices
+    retried: Callable[[str], None] = lambda text: None  # gets what `retry` says
+    decoding: Callable[[], AbstractContextManager[None]] = nullcontext  # limits for the time that footage is decoded
 
     _stage: str = ""
     _done: float = 0.0
@@ -120,6 +124,11 @@ class Run:
         """Say how far the current stage is, for work that is not a loop; checks for cancellation."""
         self.check()
         self._send(stage_fraction)
+
+    def retry(self, text: str) -> None:
+        """Say that something did not fit and goes on in another way: `text` is for the user."""
+        log.warning("%s", text, extra={"told": True})
+        self.retried(text)
 
     def remember(
         self, what: str, made_from: Mapping[str, Any], compute: Callable[[], Result], types: Iterable[type] = ()

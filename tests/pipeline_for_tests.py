@@ -9,6 +9,7 @@ import ctypes
 import logging
 import os
 import signal
+import subprocess
 import time
 from dataclasses import replace
 from fractions import Fraction
@@ -138,6 +139,54 @@ class _Deeds:
     @staticmethod
     def segfault(run: Run, out: Path) -> None:
         ctypes.string_at(0)
+
+    @staticmethod
+    def stop(run: Run, out: Path) -> None:
+        """Is stopped from outside, as by a debugger or a mistaken command."""
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    @staticmethod
+    def grind(run: Run, out: Path, seconds: str) -> None:
+        """One call in C that keeps the interpreter's lock and the processor busy: no heartbeat meanwhile."""
+        began, count = time.process_time(), 5_000_000
+        sum(range(count))
+        sum(range(int(count * float(seconds) / (time.process_time() - began))))
+
+    @staticmethod
+    def family(run: Run, out: Path) -> None:
+        """Starts a child in a session of its own, and one that shares all pipes; their ids go to the log as events."""
+        apart = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        forked = os.fork()
+        if not forked:
+            os.setsid()
+            time.sleep(600)
+            os._exit(0)
+        log.info("children %d %d", apart.pid, forked)
+        time.sleep(600)
+
+    @staticmethod
+    def orphans(run: Run, out: Path) -> None:
+        """Leaves a child behind that holds all its pipes, and is killed."""
+        if not os.fork():
+            os.setsid()
+            time.sleep(600)
+        _Deeds.die(run, out)
+
+    @staticmethod
+    def no_memory(run: Run, out: Path, whose: str) -> None:
+        """What the interpreter, torch and CUDA raise when memory runs out, and CUDA when it fails otherwise."""
+        torch_s = type("OutOfMemoryError", (RuntimeError,), {})
+        raise {
+            "python": MemoryError(),
+            "torch": torch_s("CUDA out of memory. Tried to allocate 2.00 GiB"),
+            "cuda": RuntimeError("CUDA error: out of memory"),
+            "card": RuntimeError("CUDA error: an illegal memory access was encountered"),
+        }[whose]
+
+    @staticmethod
+    def retry(run: Run, out: Path) -> None:
+        """Finds that something does not fit, and goes on with less."""
+        run.retry("Out of memory with 8 pairs at once; going on with 4")
 
     @staticmethod
     def exit(run: Run, out: Path) -> None:

@@ -82,7 +82,7 @@ class ClassicalFlow(FlowPredictor):
     """
 
     def __init__(self, images: np.ndarray, run: Run, *, both_ways: bool = True):
-        super().__init__(images, run, both_ways, Chunks(run.workers, "cpu", "couple of frames"))
+        super().__init__(images, run, both_ways, Chunks(run.workers, "cpu", "couple of frames", run=run))
 
     def _flows(self, pairs: list[Pair]) -> torch.Tensor:
         grey = {t: cv2.cvtColor(np.asarray(self._images[t]), cv2.COLOR_RGB2GRAY) for t in {t for p in pairs for t in p}}

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import gc
-import logging
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
 from ..machine import memory_free
+from ..run import Run
 from ..wire import UserError
-
-log = logging.getLogger(__name__)
 
 #: Share of the free memory that a chunk may be planned to take; the rest is for what the estimate does not know.
 _PLANNED = 0.7
@@ -50,13 +48,27 @@ def release(device: torch.device | str) -> None:
 class Chunks:
     """Work in chunks that survives running out of memory, by halving the chunk.
 
-    `relieve` lets go of what can be made again and says whether there was any. `what` names an item in messages.
+    `relieve` lets go of what can be made again and says whether there was any. `what` names an item in messages. Each
+    step down is told by `run.retry`; what fitted is kept in `run.ladder`, where a later job finds it for items that are
+    as large as these: `item` says how large in words.
     """
 
     def __init__(
-        self, size: int, device: torch.device | str, what: str, relieve: Callable[[], bool] = lambda: False
+        self,
+        size: int,
+        device: torch.device | str,
+        what: str,
+        relieve: Callable[[], bool] = lambda: False,
+        run: Run | None = None,
+        item: str = "",
     ) -> None:
-        self.size, self.device, self.what, self.relieve = size, torch.device(device), what, relieve
+        self.device, self.what, self.relieve, self.run = torch.device(device), what, relieve, run or Run()
+        self._free = free_bytes(self.device)
+        self._place = f"{_name(self.device)}: {what}, {item}"
+        self._lowered = False
+        ladder = self.run.ladder
+        self.size = ladder.begin(self._place, size, self._free) if ladder and item else size
+        self._keep = ladder.keep if ladder and item else lambda *_: None
 
     def over(self, items: Sequence, work: Callable[[Sequence], None]) -> Iterator[int]:
         """Call `work` on chunks of `items` in turn; yields how many items are done after each.
@@ -68,6 +80,9 @@ class Chunks:
         while done < len(items):
             chunk = items[done : done + self.size]
             if self._fits(work, chunk):
+                if self._lowered:
+                    self._keep(self._place, self.size, self._free)
+                    self._lowered = False
                 done += len(chunk)
                 yield done
                 continue
@@ -75,10 +90,10 @@ class Chunks:
             relieved = self.relieve()
             release(self.device)
             if len(chunk) > 1:
-                self.size = len(chunk) // 2
-                log.warning("Out of memory with %d %ss at once; going on with %d", len(chunk), self.what, self.size)
+                self.size, self._lowered = len(chunk) // 2, True
+                self.run.retry(f"Out of memory with {len(chunk)} {self.what}s at once; going on with {self.size}")
             elif relieved:
-                log.warning("Out of memory with one %s; going on without kept results", self.what)
+                self.run.retry(f"Out of memory with one {self.what}; going on without kept results")
             else:
                 raise UserError(
                     f"The memory of {_name(self.device)} is not enough for one {self.what} at this size",

@@ -59,8 +59,13 @@ class PairPredictor:
         self._shallow = FrameCache(room if room >= LEAST_KEPT else 0)
         free = int(free * (1 - _TOKEN_SHARE - _SHALLOW_SHARE))
         drop = self._shallow.drop
-        self._encode_chunks = Chunks(chunk_size(free, needs.encode, most), self.device, "frame", drop)
-        self._pair_chunks = Chunks(chunk_size(free, needs.pair, pairs_at_once or most), self.device, "pair", drop)
+
+        def chunks(what: str, bytes_each: int, most: int) -> Chunks:
+            item = f"{self.width}x{self.height}, {bytes_each >> 20} MiB"
+            return Chunks(chunk_size(free, bytes_each, most), self.device, what, drop, run, item)
+
+        self._encode_chunks = chunks("frame", needs.encode, most)
+        self._pair_chunks = chunks("pair", needs.pair, pairs_at_once or most)
 
     def predict(self, edges: Iterable[Sequence[int]]) -> PairPredictions:
         """Predictions of directed pairs (i, j) of frames, in their order, on the host in half precision.

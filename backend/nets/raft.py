@@ -49,7 +49,8 @@ class RaftFlow(FlowPredictor):
         frame = _Frame(*images.shape[1:3])
         most = _MOST_AT_ONCE if torch.device(run.device).type == "cuda" else 1
         couples_at_once = couples_at_once or chunk_size(free_bytes(run.device), 2 * frame.bytes_of_a_pair, most)
-        chunks = Chunks(couples_at_once, run.device, "couple of frames", self._forget)
+        item = f"{images.shape[2]}x{images.shape[1]}, {frame.bytes_of_a_pair >> 20} MiB"
+        chunks = Chunks(couples_at_once, run.device, "couple of frames", self._forget, run, item)
         super().__init__(images, run, both_ways, chunks)
         self._device = torch.device(run.device)
         self._model = model.to(self._device).eval().requires_grad_(False)

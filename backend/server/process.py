@@ -7,14 +7,19 @@ import json
 import logging
 import os
 import queue
-import signal
+import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from . import belongings
+from .endings import Vitals, oom_counts, silent_end
+from .pulse import LOOK_S, Pulse
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +50,11 @@ class Outcome:
 
 
 class WorkerProcess:
-    """A running job. `events` gets the worker's progress and log messages, and at last exactly one Outcome.
+    """A running job. `events` gets the worker's progress, log and retry messages, and at last exactly one Outcome.
 
-    `spec` is what worker.py reads from its standard input; the worker's output goes to the file `log_file`.
-    `notify` is called from another thread after each event, `cleanup` there too, once the process is gone and
-    before the outcome is told.
+    `spec` is what worker.py reads from its standard input; the worker's output goes to the file `log_file`, and
+    `environment` is added to its own. `notify` is called from another thread after each event, `cleanup` there too,
+    once the process is gone with everything it started and before the outcome is told. A worker that hangs is killed.
     """
 
     def __init__(
@@ -58,13 +63,17 @@ class WorkerProcess:
         log_file: Path,
         *,
         command: Sequence[str] = WORKER_COMMAND,
+        environment: Mapping[str, str] | None = None,
         notify: Callable[[], None] = lambda: None,
         cleanup: Callable[[Outcome], None] = lambda outcome: None,
     ) -> None:
         self.events: queue.SimpleQueue[dict[str, Any] | Outcome] = queue.SimpleQueue()
-        self._log_file, self._notify, self._cleanup = log_file, notify, cleanup
-        self._cancelled = False
+        self._notify, self._cleanup = notify, cleanup
         self._told = False
+        self._said: Outcome | None = None
+        self._vitals = Vitals(log_file, ooms_before=oom_counts())
+        self._peak_bytes = 0
+        self._mark = secrets.token_hex(16)
         self.where = ""
         own_group: dict[str, Any] = (
             {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.BELOW_NORMAL_PRIORITY_CLASS}
@@ -74,11 +83,22 @@ class WorkerProcess:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         with open(log_file, "ab") as errors:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd=REPO, **own_group
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd=REPO,
+                env={**os.environ, **(environment or {}), belongings.MARK: self._mark},
+                **own_group,
             )
+        self._job = belongings.hold(self._process)
         self.pid = self._process.pid
+        self._pulse = Pulse(self.pid)
+        self._closed = threading.Event()
         self._send(spec)
+        self._listener = threading.Thread(target=self._relay, name="kinora-worker-relay", daemon=True)
         self._watcher = threading.Thread(target=self._watch, name="kinora-worker-watch", daemon=True)
+        self._listener.start()
         self._watcher.start()
 
     @property
@@ -88,23 +108,18 @@ class WorkerProcess:
 
     def cancel(self) -> None:
         """Ask the worker to stop; it is killed with all its children when it has not after CANCEL_GRACE_S."""
-        if not self._cancelled:
-            self._cancelled = True
+        if self._vitals.killed_for != "cancel":
+            self._vitals.killed_for = "cancel"
             self._send({"cancel": True})
             timer = threading.Timer(CANCEL_GRACE_S, self.kill)
             timer.daemon = True
             timer.start()
 
     def kill(self) -> None:
-        """Kill the worker and all its children now."""
-        if self._process.poll() is not None:
-            return
-        if sys.platform == "win32":
-            subprocess.run(["taskkill", "/F", "/T", "/PID", str(self.pid)], capture_output=True, check=False)
-            self._process.kill()
-        else:
-            with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
-                os.killpg(self.pid, signal.SIGKILL)
+        """Kill the worker and everything it started now."""
+        self._vitals.killed_for = self._vitals.killed_for or "end"
+        if self._process.poll() is None:
+            belongings.end_all(self.pid, self._mark)
 
     def join(self, timeout_s: float) -> None:
         """Wait until the process is gone and its outcome told."""
@@ -115,25 +130,25 @@ class WorkerProcess:
         try:
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
-        except OSError:
+        except (OSError, ValueError):
             log.info("worker %d is gone", self.pid)  # its exit is reported by the watcher
 
     def _watch(self) -> None:
+        """Wait for the end of the process, or bring it about; then tell the outcome."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        said = self._relay()
-        try:
-            code = self._process.wait(EXIT_GRACE_S)
-        except subprocess.TimeoutExpired:
-            log.warning("worker %d did not exit after its last word", self.pid)
-            self.kill()
-            code = self._process.wait()
-        with contextlib.suppress(OSError):  # what was still to be written to it
-            self._process.stdin.close()
-        self._process.stdout.close()
-        outcome = said or self._silent_end(code)
-        if self._cancelled and outcome.state != "done":
-            outcome = Outcome("cancelled")
+        self._until_it_ends()
+        code = self._process.wait()
+        belongings.end_all(self.pid, self._mark)  # before the last of its output: a child may hold the pipe open
+        self._listener.join(EXIT_GRACE_S)
+        for pipe in (self._process.stdin, *([] if self._listener.is_alive() else [self._process.stdout])):
+            with contextlib.suppress(OSError):  # what was still to be written to it
+                pipe.close()
+        self._job = None
+        report = {"peak_memory_bytes": self._peak_bytes} if self._peak_bytes else {}
+        outcome = self._said or Outcome(**silent_end(code, self._vitals), report=report)
+        if self._vitals.killed_for == "cancel" and outcome.state != "done":
+            outcome = Outcome("cancelled", report=outcome.report)
         try:
             self._cleanup(outcome)
         except OSError:
@@ -142,35 +157,45 @@ class WorkerProcess:
         self.events.put(outcome)
         self._notify()
 
-    def _relay(self) -> Outcome | None:
-        """Pass on what the worker says until it ends; its last word, when it was one."""
+    def _until_it_ends(self) -> None:
+        looked = time.monotonic()
+        while self._process.poll() is None:
+            if self._closed.wait(LOOK_S):
+                try:
+                    self._process.wait(EXIT_GRACE_S)
+                except subprocess.TimeoutExpired:
+                    log.warning("worker %d did not exit after its last word", self.pid)
+                    self.kill()
+                return
+            now = time.monotonic()
+            wrong, looked = self._pulse.look(now - looked), now
+            if wrong and not self._vitals.killed_for:
+                log.error("worker %d hangs: %s", self.pid, wrong)
+                self._vitals.killed_for = wrong
+                self.kill()
+
+    def _relay(self) -> None:
+        """Pass on what the worker says until it ends, and keep what is for us."""
         assert self._process.stdout is not None
-        outcome = None
         for line in iter(lambda: self._process.stdout.readline(LINE_MAX), b""):
+            self._pulse.heard()
             try:
                 message = json.loads(line)
-                if message["t"] == "outcome":
-                    outcome = Outcome(**{k: v for k, v in message.items() if k != "t"})
+                if message["t"] == "beat":
+                    self._vitals.memory_bytes, self._vitals.memory_free = (
+                        message["memory_bytes"],
+                        message["memory_free"],
+                    )
+                    self._peak_bytes = max(self._peak_bytes, message["memory_bytes"])
                     continue
+                if message["t"] == "outcome":
+                    self._said = Outcome(**{k: v for k, v in message.items() if k != "t"})
+                    continue
+                if message["t"] == "progress":
+                    self._vitals.stage = str(message["stage"])
             except (ValueError, KeyError, TypeError):
                 log.error("worker %d wrote %r", self.pid, line[:200])
                 continue
             self.events.put(message)
             self._notify()
-        return outcome
-
-    def _silent_end(self, code: int) -> Outcome:
-        """What to say of a worker that ended without a word."""
-        if code < 0 and -code == getattr(signal, "SIGKILL", 9):
-            hint = "the machine may be out of memory: lower the resolution or use fewer frames; "
-            return Outcome("failed", "The worker process was killed", hint + self._see_log(), bug=True, cause="crash")
-        if code < 0:
-            name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-            return Outcome("failed", f"The worker process crashed ({name})", self._bug(), bug=True, cause="crash")
-        return Outcome("failed", f"The worker process ended with code {code}", self._bug(), bug=True, cause="crash")
-
-    def _bug(self) -> str:
-        return "this is a bug; " + self._see_log()
-
-    def _see_log(self) -> str:
-        return f"see the log {self._log_file}"
+        self._closed.set()

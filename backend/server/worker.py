@@ -1,7 +1,8 @@
 """The worker: runs one job, told on standard input, and reports in JSON lines on standard output.
 
 The first line of input is the job, later ones are commands; when the input ends the parent has died, and the worker
-with it. Output of libraries goes to standard error, which is the job's log.
+with it, and with the worker all that it started (belongings.py). A heartbeat tells that it lives. Output of libraries
+goes to standard error, which is the job's log.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import errno
 import faulthandler
+import hashlib
 import importlib
 import json
 import logging
@@ -17,16 +19,24 @@ import shutil
 import sys
 import threading
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from ..ladder import Ladder
 from ..run import Progress, Run
 from ..stage_memory import StageMemory
 from ..wire import Cancelled, JobSettings, UserError, bundle, messages
+from . import sandbox
+from .belongings import start_guard
+from .endings import LESS_MEMORY, READING
 from .live import LiveFolder
+from .vitals import PICTURE_MOST_S, Heart, taken
 
 #: A worker on the artist's own machine leaves the processor to Blender's window when both want it.
 NICENESS = 10
+#: What cv2.error.code is when OpenCV got no memory (CV_StsNoMem).
+OPENCV_NO_MEMORY = -4
 DISK_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -55,7 +65,7 @@ class ChannelHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         ours = record.name.startswith("backend.") and record.name != "backend.run"  # stages are events already
-        if record.levelno >= logging.WARNING or ours:
+        if (record.levelno >= logging.WARNING or ours) and not hasattr(record, "told"):  # Run.retry tells by itself
             level = "warning" if record.levelno >= logging.WARNING else "info"
             self._channel.send("log", level=level, text=record.getMessage()[:4000])
 
@@ -69,6 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     faulthandler.enable()
+    sandbox.from_the_start()
+    start_guard()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger().addHandler(ChannelHandler(channel))
     spec = json.loads(sys.stdin.buffer.readline() or b"null")
@@ -89,44 +101,81 @@ def _listen(cancelled: threading.Event) -> None:
 
 def _outcome(pipeline: str, spec: dict[str, Any], channel: Channel, cancelled: threading.Event) -> dict[str, Any]:
     """Do the job; how it ended, as the fields of process.Outcome."""
-    log_file = spec["log"]
-    try:
-        return {"state": "done", "files": _reconstruct(pipeline, spec, channel, cancelled)}
-    except Cancelled:
-        return {"state": "cancelled"}
-    except UserError as error:
-        traceback.print_exc()
-        return {"state": "failed", "message": error.message, "hint": error.hint}
-    except MemoryError:
-        traceback.print_exc()
-        return {
-            "state": "failed",
-            "message": "The backend ran out of memory",
-            "hint": "lower the resolution",
-            "cause": "out_of_memory",
-        }
-    except Exception as error:
-        traceback.print_exc()
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            return {"state": "failed", "message": "The disk of the backend is full", "hint": "free some space on it"}
-        message = f"The reconstruction stopped on an error of Kinora ({type(error).__name__}: {error})"[:1000]
-        return {"state": "failed", "message": message, "hint": f"this is a bug; see the log {log_file}", "bug": True}
-
-
-def _reconstruct(pipeline: str, spec: dict[str, Any], channel: Channel, cancelled: threading.Event) -> list[dict]:
-    """Run the pipeline; the capture's files with their sizes."""
-    settings = JobSettings.from_json(spec["settings"])
-    scratch = Path(spec["scratch"])
-    scratch.mkdir(parents=True, exist_ok=True)
-
-    def report(progress: Progress) -> None:
-        channel.send("progress", **vars(progress))
-
-    device = spec.get("device", "auto")
     memory = StageMemory(Path(spec["cache"])) if spec.get("cache") else None
-    run = Run(report=report, is_cancelled=cancelled.is_set, work_dir=scratch, device=device, memory=memory)
+    run = Run(is_cancelled=cancelled.is_set, device=spec.get("device", "auto"), memory=memory)
+    run.ladder = Ladder(memory.folder / "ladder.json") if memory else None
+    run.retried = lambda text: channel.send("retry", text=text[:4000])
+    run.decoding = sandbox.decoding
     if spec.get("live"):
         run.show_frame = LiveFolder(Path(spec["live"]), lambda n, frame: channel.send("live", n=n, frame=frame)).show
+    heart = Heart(READING, partial(_beat, channel), partial(_stuck, channel, run))
+
+    def report(progress: Progress) -> None:
+        heart.report(progress)
+        channel.send("progress", **vars(progress))
+
+    run.report = report
+    try:
+        told = {"state": "done", "files": _reconstruct(pipeline, spec, run)}
+    except Exception as error:
+        told = _failure(error, spec["log"])
+    return {**told, "report": taken(run)}
+
+
+def _beat(channel: Channel, memory_bytes: int, memory_free: int) -> None:
+    channel.send("beat", memory_bytes=memory_bytes, memory_free=memory_free)
+
+
+def _stuck(channel: Channel, run: Run) -> None:
+    """End a worker whose decoder will not come back: nothing else stops one."""
+    message = f"One picture of the clip took longer than {PICTURE_MOST_S:.0f} s to read"
+    hint = "re-encode it as H.264 in an .mp4"
+    channel.send("outcome", state="failed", message=message, hint=hint, report=taken(run))
+    os._exit(1)
+
+
+def _failure(error: Exception, log_file: str) -> dict[str, Any]:
+    """What an exception means for the user, as the fields of process.Outcome."""
+    if isinstance(error, Cancelled):
+        return {"state": "cancelled"}
+    traceback.print_exception(error)
+    if isinstance(error, UserError):
+        return {"state": "failed", "message": error.message, "hint": error.hint}
+    if memory := _memory_that_ran_out(error):
+        told = {"state": "failed", "message": f"The memory of {memory} ran out", "hint": LESS_MEMORY}
+        return {**told, "cause": "out_of_memory"}
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return {"state": "failed", "message": "The disk of the backend is full", "hint": "free some space on it"}
+    if _is_of_the_card(error):
+        message = f"The graphics card failed ({str(error).partition(chr(10))[0]})"[:1000]
+        hint = f"submit the job again; when it fails again, restart that machine or update its driver; see {log_file}"
+        return {"state": "failed", "message": message, "hint": hint, "bug": True, "cause": "crash"}
+    message = f"The reconstruction stopped on an error of Kinora ({type(error).__name__}: {error})"[:1000]
+    return {"state": "failed", "message": message, "hint": f"this is a bug; see the log {log_file}", "bug": True}
+
+
+def _memory_that_ran_out(error: Exception) -> str:
+    """Whose memory an error says to have run out, '' when it says no such thing. torch is known by name alone."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    text = str(error)
+    if "OutOfMemoryError" in names or (isinstance(error, RuntimeError) and "CUDA" in text and "out of memory" in text):
+        return "the graphics card" if "CUDA" in text or "HIP" in text else "the backend's machine"
+    if "MemoryError" in names or getattr(error, "code", 0) == OPENCV_NO_MEMORY or "can't allocate memory" in text:
+        return "the backend's machine"
+    return ""
+
+
+def _is_of_the_card(error: Exception) -> bool:
+    """Whether the card or its driver failed: the process cannot go on, another one may."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return "AcceleratorError" in names or (isinstance(error, RuntimeError) and "CUDA error" in str(error))
+
+
+def _reconstruct(pipeline: str, spec: dict[str, Any], run: Run) -> list[dict]:
+    """Run the pipeline; the capture's files with their sizes."""
+    settings = JobSettings.from_json(spec["settings"])
+    run.work_dir = scratch = Path(spec["scratch"])
+    scratch.mkdir(parents=True, exist_ok=True)
     source = footage_path(spec["clip"], scratch / "clip")
     masks = footage_path(spec["masks"], scratch / "masks") if spec["masks"] else None
     out = Path(spec["out"])
@@ -134,12 +183,19 @@ def _reconstruct(pipeline: str, spec: dict[str, Any], channel: Channel, cancelle
     cameras = {name: Path(spec[name]) for name in ("poses", "intrinsics") if spec.get(name)}
     reconstruct(source, out, settings, run, masks=masks, replace_earlier=spec["replace"], **cameras)
     files = [
-        {"name": p.relative_to(out).as_posix(), "size": p.stat().st_size} for p in sorted(out.rglob("*")) if p.is_file()
+        {"name": p.relative_to(out).as_posix(), "size": p.stat().st_size, "sha256": _sha256(p)}
+        for p in sorted(out.rglob("*"))
+        if p.is_file()
     ]
     odd = [f["name"] for f in files if not messages.NAME.fullmatch(f["name"])]
     if odd:
         raise ValueError(f"the capture holds a file that the protocol cannot name: {odd[0]}")
     return files
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def footage_path(clip: dict[str, Any], folder: Path) -> Path:

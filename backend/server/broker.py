@@ -22,6 +22,7 @@ from .executor import Executor
 from .jobs import JobStore
 from .keys import load_keys
 from .local_executor import LocalExecutor
+from .private import make_safe
 from .metrics import Metrics
 from .process import REPO, WORKER_COMMAND
 from .refusal import Refusal
@@ -53,7 +54,7 @@ class Broker:
         gpu: str = "",
         beat: Callable[[], None] = lambda: None,
     ) -> None:
-        self._home, self._beat = paths.make_private(home), beat
+        self._home, self._beat = make_safe(home), beat
         self._store = JobStore(paths.jobs_database(home))
         keys = load_keys(home)
         self._local_key = keys.client_public
@@ -137,6 +138,7 @@ class Broker:
         try:
             header, frames = framing.decode(received.parts)
             kind = messages.check_request(header, frames)
+            self._endpoint.limits.check(received.owner, kind)
             fields, binary = self._requests.answer(kind, session, header, frames)
             if kind in ("submit", "events"):
                 job = fields.get("job") or header["job"]

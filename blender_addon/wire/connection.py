@@ -20,6 +20,8 @@ HINT = "start the backend, or choose the connection file of a running one"
 #: A pairing code is this and base64url of: 1 or 3 (how many keys follow), the length of host:port, host:port, the keys
 #: of 32 bytes (server's, client's public, client's secret), and the first 4 bytes of the SHA-256 of all before.
 CODE = "kinora1-"
+#: A public key alone in a form that no shell changes: this and base64url of its 32 bytes and 4 of their SHA-256.
+KEY_CODE = "kinorakey-"
 CODE_HINT = (
     "copy the whole line that 'python -m backend keys new' printed on the backend's computer, and paste it again"
 )
@@ -56,9 +58,7 @@ class Connection:
         found = re.search(rf"{CODE}(.*)", text[: 4 * 4096], re.DOTALL | re.IGNORECASE)
         if found is None:
             raise UserError("This is not a pairing code of Kinora", CODE_HINT)
-        letters = re.sub(r"[^A-Za-z0-9_-]", "", found[1])
-        letters = letters[: len(letters) - (len(letters) % 4 == 1)]
-        data = base64.urlsafe_b64decode(letters + "=" * (-len(letters) % 4))
+        data = _from_base64(found[1])
         if len(data) < 2:
             raise UserError("The pairing code is cut off", CODE_HINT)
         size = 2 + data[1] + 32 * data[0] + 4
@@ -67,7 +67,7 @@ class Connection:
         if len(data) < size:
             raise UserError(f"The pairing code is cut off: {len(data)} of its {size} bytes are there", CODE_HINT)
         content, check = data[: size - 4], data[size - 4 : size]
-        if hashlib.sha256(content).digest()[:4] != check:
+        if _check(content) != check:
             raise UserError("The pairing code was changed on the way: its checksum does not match", CODE_HINT)
         keys = [content[at : at + 32] for at in range(2 + data[1], len(content), 32)]
         address = "tcp://" + content[2 : 2 + data[1]].decode("utf-8", "replace")
@@ -83,8 +83,7 @@ class Connection:
             keys += [self.client_public_key, self.client_secret_key]
         place = self.address.removeprefix("tcp://").encode()
         content = bytes([len(keys), len(place)]) + place + b"".join(z85.decode(key) for key in keys)
-        content += hashlib.sha256(content).digest()[:4]
-        return CODE + base64.urlsafe_b64encode(content).decode().rstrip("=")
+        return CODE + _to_base64(content + _check(content))
 
     @classmethod
     def read(cls, path: Path) -> Connection:
@@ -111,20 +110,66 @@ class Connection:
         write_private(path, {"format": FORMAT, **vars(self)})
 
 
+def code_of_key(public_key: str) -> str:
+    """A public key in a form that survives shells and mails; `key_of_code` takes it back."""
+    content = z85.decode(public_key)
+    return KEY_CODE + _to_base64(content + _check(content))
+
+
+def key_of_code(text: str) -> str:
+    """The Z85 public key that a text says, in Z85 or as `code_of_key` writes it. Raises UserError when it is none."""
+    text = text.strip()
+    if text.startswith(KEY_CODE):
+        data = _from_base64(text[len(KEY_CODE) :])
+        if len(data) == 36 and _check(data[:32]) == data[32:]:
+            return z85.encode(data[:32])
+    elif len(text) == 40 and z85.VALUES.keys() >= set(text):
+        return text
+    raise UserError(
+        f"'{text[:80]}' is not the public key of a client, or it was changed on the way",
+        "copy it again in the add-on's preferences, in quotes if it does not begin with kinorakey-",
+    )
+
+
+def is_address(address: Any) -> bool:
+    """Whether it is tcp://host:port."""
+    match = ADDRESS.fullmatch(address) if isinstance(address, str) else None
+    return match is not None and 0 < int(match[2]) < 65536
+
+
 def _address(address: Any) -> str:
     """The same when it is tcp://host:port. Raises ValueError."""
-    match = ADDRESS.fullmatch(address) if isinstance(address, str) else None
-    if match is None or not 0 < int(match[2]) < 65536:
+    if not is_address(address):
         raise ValueError("the address is not tcp://host:port")
     return address
 
 
+def _check(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()[:4]
+
+
+def _to_base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _from_base64(text: str) -> bytes:
+    """Its bytes, whatever does not belong there passed over."""
+    letters = re.sub(r"[^A-Za-z0-9_-]", "", text)
+    letters = letters[: len(letters) - (len(letters) % 4 == 1)]
+    return base64.urlsafe_b64decode(letters + "=" * (-len(letters) % 4))
+
+
 def write_private(path: Path, data: dict[str, Any]) -> None:
     """Write JSON that appears whole and is readable by its owner alone."""
+    write_whole(path, json.dumps(data, indent=1))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write text that appears whole and is readable by its owner alone."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.unlink(missing_ok=True)
     with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        json.dump(data, file, indent=1)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)

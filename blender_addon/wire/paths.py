@@ -41,6 +41,11 @@ def authorized_keys(root: Path | None = None) -> Path:
     return (root or home()) / "authorized_keys"
 
 
+def seen_folder(root: Path | None = None) -> Path:
+    """When each client on another machine came last: the times of files named by a hash of its key."""
+    return (root or home()) / "seen"
+
+
 def jobs_database(root: Path | None = None) -> Path:
     """The server's jobs; whoever has it open is the running server."""
     return (root or home()) / "jobs.db"
@@ -49,6 +54,11 @@ def jobs_database(root: Path | None = None) -> Path:
 def jobs_folder(root: Path | None = None) -> Path:
     """One folder for each job: its log, and the capture when it is done."""
     return (root or home()) / "jobs"
+
+
+def trash_folder(root: Path | None = None) -> Path:
+    """What is being removed: moved here at once, deleted a moment later."""
+    return (root or home()) / "trash"
 
 
 def uploads_folder(root: Path | None = None) -> Path:

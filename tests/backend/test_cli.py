@@ -183,15 +183,6 @@ def test_serve_runs_until_told_to_stop_and_a_second_one_names_the_first(home):
     assert not paths.connection_file(home).exists()
 
 
-def test_an_invitation_is_a_connection_file_with_a_key_of_its_own(home, tmp_path):
-    for name in ("a.json", "b.json"):
-        assert main(["invite", "--host", "gpu.local", "--port", "4777", "--out", str(tmp_path / name)]) == 0
-    a, b = (Connection.read(tmp_path / name) for name in ("a.json", "b.json"))
-    assert (a.address, a.server_public_key) == ("tcp://gpu.local:4777", b.server_public_key)
-    assert paths.authorized_keys(home).read_text().split() == [a.client_public_key, b.client_public_key]
-    assert main(["invite", "--host", "gpu.local", "--port", "4777", "--out", str(tmp_path / "a.json")]) == 1
-
-
 # The small ones
 
 

@@ -12,7 +12,7 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backend.server.keys import invite
+from backend.server.keys import new_client
 from backend.wire import UserError, framing
 from tests.serving import SETTINGS, RawClient, clip_that, ends, send, server
 
@@ -71,9 +71,9 @@ def test_no_other_key_opens_nor_none(broker):
         assert not can_enter(dataclasses.replace(broker.connection, **change)), change
 
 
-def test_an_invited_client_enters_at_once_and_sees_only_its_own_jobs(broker, raw, tmp_path):
+def test_a_new_client_enters_at_once_and_sees_only_its_own_jobs(broker, raw, tmp_path):
     job = send(raw, clip_that(tmp_path, "refuse"))["job"]
-    with RawClient(invite(broker._home, broker.connection.address)) as guest:
+    with RawClient(new_client(broker._home, "guest", broker.connection.address)) as guest:
         assert guest.hello["t"] == "hello"
         assert job in {row["job"] for row in raw.ask("list", first=0)["jobs"]}
         assert guest.ask("list", first=0)["jobs"] == []

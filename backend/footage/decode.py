@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import BinaryIO
 import av
 
 from ..wire import UserError
+from .source import MAX_PLATE_SIDE, check_sides
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +22,10 @@ FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mxf"
 #: The second option keeps a demuxer that opens files by itself, past `io_open`, from any protocol to do so with.
 OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
 FORMATS_HINT = "give an mp4, mov, mkv, webm, avi, ts or mxf file, or a folder of images"
+#: A decoder takes no memory for larger pictures, whatever the stream says of their size and wherever.
+DECODER_OPTIONS = {"max_pixels": str(MAX_PLATE_SIDE**2)}
+#: Longest that the damage of a file is counted, which means to decode it once more.
+COUNTING_S = 60.0
 REENCODE_HINT = "re-encode it as H.264 in an .mp4, or export an image sequence"
 
 
@@ -33,13 +39,19 @@ def open_container(file: BinaryIO, path: Path) -> av.container.InputContainer:
 
 
 def picture_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    """The first video stream that is no cover picture. Raises UserError when there is none, or no decoder for it."""
+    """The first video stream that is no cover picture, its decoder bounded.
+
+    Raises UserError when there is none, no decoder for it, or when its pictures are too large.
+    """
     cover = av.stream.Disposition.attached_pic
     streams = [s for s in container.streams.video if not s.disposition & cover]
     if not streams:
         raise UserError(f"{path.name} has no video in it", FORMATS_HINT)
     if streams[0].codec_context is None:
         raise UserError(f"There is no decoder for the video in {path.name}", REENCODE_HINT)
+    codec = streams[0].codec_context
+    check_sides(codec.width, codec.height, path.name)
+    codec.options = DECODER_OPTIONS
     return streams[0]
 
 
@@ -107,13 +119,19 @@ def is_cut(container: av.container.InputContainer, stream: av.VideoStream, path:
 
 
 def count_bad_packets(path: Path) -> tuple[int, int]:
-    """(bad, all) packets of a video by its decoder's strictest judgement, which stops at what it would else conceal."""
+    """(bad, all) packets of a video by its decoder's strictest judgement, which stops at what it would else conceal.
+
+    Those at the beginning alone where all would take longer than COUNTING_S.
+    """
+    until = time.monotonic() + COUNTING_S
     with open(path, "rb") as file, open_container(file, path) as container:
         stream = picture_stream(container, path)
-        stream.codec_context.options = {"err_detect": "explode"}
+        stream.codec_context.options = {**DECODER_OPTIONS, "err_detect": "explode"}
         bad = total = 0
         try:
             for packet in container.demux(stream):
+                if time.monotonic() > until:
+                    break
                 total += packet.size > 0
                 try:
                     packet.decode()

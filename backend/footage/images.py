@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..wire import UserError
-from .source import Footage, Picture, Sampling
+from .source import MAX_PLATE_SIDE, Footage, Picture, Sampling, check_sides
 
 #: Image files by kind; kinds do not mix in one sequence.
 KINDS = {
@@ -28,6 +28,9 @@ KINDS = {
 UNREAD = {".exr", ".dpx", ".cin", ".hdr", ".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd"}
 IMAGE_SUFFIXES = frozenset(KINDS) | UNREAD
 CONVERT_HINT = "convert the images to 8 or 16-bit PNG, TIFF or JPEG"
+
+#: What Pillow raises on files that OpenCV may still read.
+PILLOW_CANNOT = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 ORIENTATION, EXIF_IFD, FOCAL_35MM = 0x0112, 0x8769, 0xA405  # Exif 2.32
 CLOCKWISE = {3: 180, 4: 180, 5: 90, 6: 90, 7: 270, 8: 270}  # degrees by EXIF orientation, mirroring left aside
@@ -134,6 +137,7 @@ class ImageFootage(Footage):
 
 def _read(path: Path) -> np.ndarray:
     """(H, W, 3) uint8, upright by its EXIF orientation; 16-bit images are rounded to 8, alpha is dropped."""
+    _check_header(path)
     try:
         data = np.fromfile(path, np.uint8)  # not cv2.imread, which cannot open every path on Windows
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
@@ -150,13 +154,26 @@ def _read(path: Path) -> np.ndarray:
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
+def _check_header(path: Path) -> None:
+    """Raise UserError on an image that its header says to be too large, before any memory is taken for it."""
+    try:
+        with Image.open(path) as image:
+            check_sides(*image.size, path.name)
+    except Image.DecompressionBombError as error:
+        raise UserError(
+            f"{path.name} is too large; at most {MAX_PLATE_SIDE} pixels a side are read", "scale the clip down"
+        ) from error
+    except PILLOW_CANNOT:
+        pass  # OpenCV may, and looks at the size itself (server/sandbox.py)
+
+
 def _exif(path: Path) -> tuple[float | None, int]:
     """Focal length in 35 mm equivalent (None: not stated) and degrees clockwise that show the image upright."""
     try:
         with Image.open(path) as image:
             exif = image.getexif()
             focal = exif.get_ifd(EXIF_IFD).get(FOCAL_35MM)
-    except (OSError, ValueError, SyntaxError):  # what Pillow raises on files that OpenCV may still read
+    except PILLOW_CANNOT:
         return None, 0
     return (float(focal) if focal else None), CLOCKWISE.get(exif.get(ORIENTATION, 1), 0)
 

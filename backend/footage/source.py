@@ -17,6 +17,14 @@ from ..wire import ClipSettings, UserError
 MAX_PLATE_SIDE = 8192
 
 
+def check_sides(width: int, height: int, where: str) -> None:
+    """Raise UserError when a picture is larger than any that is read; `where` names it."""
+    if max(width, height) > MAX_PLATE_SIDE:
+        raise UserError(
+            f"{where} is {width}x{height}; at most {MAX_PLATE_SIDE} pixels a side are read", "scale the clip down"
+        )
+
+
 @dataclass(frozen=True)
 class Sampling:
     """Which source frames are used: from `first` to `last` (None: the end), every `step`-th."""
@@ -90,10 +98,7 @@ class Footage(ABC):
 
     def check_size(self, width: int, height: int, where: str) -> None:
         """Take the plate's size from the first picture; raise UserError when `where` is too large or differs."""
-        if max(width, height) > MAX_PLATE_SIDE:
-            raise UserError(
-                f"{where} is {width}x{height}; at most {MAX_PLATE_SIDE} pixels a side are read", "scale the clip down"
-            )
+        check_sides(width, height, where)
         if self.plate_size == (0, 0):
             self.plate_size = (width, height)
         if self.plate_size != (width, height):

@@ -64,7 +64,7 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         "--devices",
         default="auto",
         metavar="NAMES",
-        help="what jobs run on, one at a time each: cuda:0,cuda:1 or cpu (the best there is)",
+        help="what jobs run on, one at a time each: cuda:0,cuda:1 or cpu or all, every card (the best there is)",
     )
     add["serve"].add_argument(
         "--on-stop",

@@ -189,6 +189,11 @@ class _Deeds:
         run.retry("Out of memory with 8 pairs at once; going on with 4")
 
     @staticmethod
+    def look_around(run: Run, out: Path) -> None:
+        """Says which device it was told to use, and which cards it sees."""
+        log.info("device %s of '%s'", run.device, os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+
+    @staticmethod
     def exit(run: Run, out: Path) -> None:
         os._exit(7)
 

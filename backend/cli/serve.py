@@ -15,7 +15,7 @@ from ..machine import described
 from ..server.broker import Broker
 from ..server.executor import Executor
 from ..server.keys import load_keys
-from ..server.local_executor import LocalExecutor
+from ..server.local_executor import LocalExecutor, devices_of
 from ..server.supervisor import Supervisor
 from ..wire import Connection, UserError, paths
 
@@ -63,11 +63,8 @@ def serve(options: argparse.Namespace, worker_command: Sequence[str]) -> int:
 
 
 def executor(options: argparse.Namespace, worker_command: Sequence[str]) -> Executor:
-    """Where the options let jobs run. Raises UserError for devices that are named twice or not at all."""
-    devices = [name.strip() for name in options.devices.split(",")]
-    if not all(devices) or len(set(devices)) < len(devices):
-        raise UserError(f"--devices {options.devices} is not a list of devices", "write it as cuda:0,cuda:1")
-    return LocalExecutor(worker_command, devices)
+    """Where the options let jobs run. Raises UserError for devices that are not there, or named twice."""
+    return LocalExecutor(worker_command, devices_of(options.devices))
 
 
 def _stop_on_signals(broker: Broker, on_stop: str, supervisor: Supervisor) -> None:

@@ -42,7 +42,8 @@ def heard(running) -> tuple[list[str], Outcome]:
     """What a job logs, and its end."""
     texts = []
     while not isinstance(event := running.events.get(timeout=PATIENCE_S), Outcome):
-        texts += [event["text"]] * (event["t"] == "log")
+        if event["t"] == "log":
+            texts.append(event["text"])
     return texts, event
 
 

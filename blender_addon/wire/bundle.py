@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 import tarfile
 from collections.abc import Callable, Iterator
@@ -23,6 +24,9 @@ IMAGE_SUFFIXES = frozenset(
 )
 MOST_IMAGES = 20_000
 BLOCK = 1024 * 1024
+TAR_BLOCK = 512
+LONG_NAME_MAX = 4096  # bytes of a header that holds a name
+SAMPLE = 16 * 1024
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,25 @@ def identify(path: Path, abandoned: Callable[[], bool] = lambda: False) -> Bundl
     if sink.size == 0:
         raise UserError(f"{path.name} is empty", "copy the clip again")
     return Bundle(path, kind, sink.hash.hexdigest(), sink.size)
+
+
+def sample(path: Path) -> str:
+    """A SHA-256 of little of a clip or folder, quick to make, that hardly two different ones share.
+
+    Names and number of its files, and of the first, the middle and the last one size and some blocks. By it both sides
+    see whether a path leads them to the same. Raises UserError and OSError as `identify`.
+    """
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES else images_of(path)
+    digest.update(json.dumps([file.name for file in files]).encode())
+    for file in dict.fromkeys((files[0], files[len(files) // 2], files[-1])):
+        with open(file, "rb") as content:
+            size = content.seek(0, io.SEEK_END)
+            digest.update(str(size).encode())
+            for place in (0, size // 3, 2 * size // 3, size - SAMPLE):
+                content.seek(max(0, place))
+                digest.update(content.read(SAMPLE))
+    return digest.hexdigest()
 
 
 def images_of(path: Path) -> list[Path]:
@@ -92,20 +115,48 @@ def pack(path: Path, file: IO[bytes]) -> None:
 def unpack(archive: Path, folder: Path) -> list[Path]:
     """Extract what `pack` made into `folder`; its files by name. Raises UserError on any other content."""
     try:
-        with tarfile.open(archive, mode="r:") as tar:
-            members = list(_plain_members(tar))
-            folder.mkdir(parents=True, exist_ok=True)
-            tar.extractall(folder, members, filter="data")
-    except (tarfile.TarError, EOFError) as error:
+        with open(archive, "rb") as file:
+            _check_blocks(file)
+            file.seek(0)
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                members = list(_plain_members(tar))
+                folder.mkdir(parents=True, exist_ok=True)
+                tar.extractall(folder, members, filter="data")
+    except (tarfile.TarError, EOFError, ValueError) as error:
         raise UserError(f"The uploaded images cannot be unpacked ({error})", "send them again") from error
     return sorted(folder / m.name for m in members)
 
 
+def _check_blocks(file: IO[bytes]) -> None:
+    """Raise TarError unless an archive is files and their long names alone, before tarfile reads headers into memory.
+
+    tarfile takes headers of any length and in any number one for another, and files that are larger than the archive.
+    """
+    end, place, headers = file.seek(0, io.SEEK_END), 0, 0
+    while True:
+        file.seek(place)
+        block = file.read(TAR_BLOCK)
+        if len(block) < TAR_BLOCK or block.count(0) == TAR_BLOCK:
+            return
+        size, kind = tarfile.nti(block[124:136]), block[156:157]
+        headers = headers + 1 if kind == tarfile.XHDTYPE else 0
+        if kind not in (tarfile.REGTYPE, tarfile.XHDTYPE) or headers > 1:
+            raise tarfile.TarError(f"an entry of type {kind!r}")
+        place += TAR_BLOCK + -(-size // TAR_BLOCK) * TAR_BLOCK
+        if size < 0 or place > end or (headers and size > LONG_NAME_MAX):
+            raise tarfile.TarError(f"an entry of {size} bytes")
+
+
 def _plain_members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    for count, member in enumerate(tar):
+    names: set[str] = set()
+    for member in tar:
         name = member.name
-        if not member.isreg() or "/" in name or "\\" in name or name.startswith(".") or count >= MOST_IMAGES:
+        plain = member.type == tarfile.REGTYPE and not member.issparse() and member.pax_headers.keys() <= {"path"}
+        if not plain or "/" in name or "\\" in name or "\0" in name or name.startswith(".") or name in names:
             raise tarfile.TarError(f"{name[:80]!r} is not a plain image of a folder")
+        names.add(name)
+        if len(names) > MOST_IMAGES:
+            raise tarfile.TarError(f"more than {MOST_IMAGES} files")
         yield member
 
 

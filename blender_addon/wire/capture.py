@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from .folders import check_writable, names_in, staged_folder
 
 FORMAT = "kinora-capture"
 SCHEMA = 1
+JSON_MAX = 256 * 1024 * 1024  # bytes of capture.json; of 20 000 frames it has 20 million
 
 #: Confidence of pixels whose depth was not measured but guessed from what surrounds them.
 CONFIDENCE_FILLED = 0.1
@@ -310,11 +311,14 @@ def read_capture(folder: Path | str) -> Capture:
     if not path.is_file():
         raise UserError(f"{folder} is not a capture", "choose the folder that holds capture.json")
     try:
-        info = json.loads(path.read_text(encoding="utf-8"))
+        info = read_metadata(folder)
         if info.get("format") != FORMAT:
             raise UserError(f"{path} is not a capture of Kinora")
         if info["schema"] > SCHEMA:
             raise UserError(f"{folder} was written by a newer Kinora", "update the add-on")
+        odd = [n for n in (*info["files"], *info["clip"].get("image_names", ())) if not _stays_inside(n)]
+        if odd:
+            raise UserError(f"The capture {folder} names files outside of it", "do not use it: it may be an attack")
         missing = [n for n, size in info["files"].items() if _size(folder / n) != size]
         if missing:
             raise UserError(f"The capture {folder} is damaged: {missing[0]} is missing or cut", "make it again")
@@ -322,7 +326,7 @@ def read_capture(folder: Path | str) -> Capture:
         return Capture(
             clip=ClipInfo(
                 **{k: tuple(v) if isinstance(v, list) else v for k, v in clip.items() if k != "fps"},
-                fps=Fraction(*clip["fps"]),
+                fps=Fraction(*map(int, clip["fps"])),  # of text, Fraction would compute 10**999999999
             ),
             plate_map=PlateMap(**info["processed"]["plate_map"]),
             engine=EngineStamp(**{**info["engine"], "weights": tuple(info["engine"]["weights"])}),
@@ -332,15 +336,15 @@ def read_capture(folder: Path | str) -> Capture:
             confidence_default=info["confidence"]["default"],
             world_from_camera=_none_to_nan(info["cameras"]["world_from_camera"]),
             intrinsics=_none_to_nan(info["cameras"]["intrinsics"]),
-            rgb=np.load(folder / "rgb.npy", mmap_mode="r"),
-            depth=np.load(folder / "depth.npy", mmap_mode="r"),
-            confidence=np.load(folder / "conf.npy", mmap_mode="r"),
-            dynamic=np.load(folder / "dynamic.npy", mmap_mode="r"),
+            rgb=_array(folder / "rgb.npy", np.uint8),
+            depth=_array(folder / "depth.npy", np.float32),
+            confidence=_array(folder / "conf.npy", np.float16),
+            dynamic=_array(folder / "dynamic.npy", np.bool_),
             frames=tuple(FrameReport(**f) for f in info["frames"]),
             shot=ShotReport(**{**info["shot"], "warnings": tuple(info["shot"]["warnings"])}),
             tracks=_read_tracks(folder / "tracks.npz"),
-            objects=_optional_array(folder / "objects.npy"),
-            velocity=_optional_array(folder / "velocity.npy"),
+            objects=_optional_array(folder / "objects.npy", np.uint8),
+            velocity=_optional_array(folder / "velocity.npy", np.float16),
             timings=tuple((t["stage"], t["seconds"]) for t in info["timings"]),
             folder=folder.absolute(),
         )
@@ -352,25 +356,50 @@ def read_capture(folder: Path | str) -> Capture:
         ArithmeticError,
         EOFError,
         OSError,
+        MemoryError,
+        RecursionError,
         BadZipFile,
     ) as error:
         raise UserError(f"The capture {folder} is damaged ({error})", "make it again") from error
 
 
 def read_metadata(folder: Path | str) -> dict[str, Any]:
-    """capture.json as it stands, for what exporters and tools added to it."""
-    return json.loads((Path(folder) / "capture.json").read_text(encoding="utf-8"))
+    """capture.json as it stands, for what exporters and tools added to it. Raises ValueError on an absurd one."""
+    with open(Path(folder) / "capture.json", "rb") as file:
+        text = file.read(JSON_MAX + 1)
+    if len(text) > JSON_MAX:
+        raise ValueError(f"capture.json has more than {JSON_MAX} bytes")
+    return json.loads(text.decode("utf-8"))
 
 
-def _optional_array(path: Path) -> np.ndarray | None:
-    return np.load(path, mmap_mode="r") if path.is_file() else None
+def _array(path: Path, dtype: type[np.generic]) -> np.ndarray:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.dtype != dtype:
+        raise ValueError(f"{path.name} holds {array.dtype}")
+    return array
+
+
+def _optional_array(path: Path, dtype: type[np.generic]) -> np.ndarray | None:
+    return _array(path, dtype) if path.is_file() else None
 
 
 def _read_tracks(path: Path) -> Tracks | None:
     if not path.is_file():
         return None
+    with ZipFile(path) as archive:
+        if any(
+            entry.compress_type != ZIP_STORED for entry in archive.infolist()
+        ):  # nothing of ours is, so nothing grows
+            raise ValueError("the tracks are compressed")
     with np.load(path, allow_pickle=False) as arrays:
         return Tracks(**{k: arrays[k] for k in arrays.files})
+
+
+def _stays_inside(name: Any) -> bool:
+    """Whether a name from capture.json leads nowhere but into the folder it is used in."""
+    if not isinstance(name, str) or "\0" in name or "\\" in name or ":" in name[:2]:
+        return False
+    return not name.startswith("/") and ".." not in name.split("/")
 
 
 def _size(path: Path) -> int:

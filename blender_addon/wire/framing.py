@@ -13,6 +13,8 @@ MAGIC = b"4DR1"
 HEADER_MAX = 64 * 1024
 FRAMES_MAX = 6
 FRAME_MAX = 4 * 1024 * 1024
+DEPTH_MAX = 8  # tables and lists in one another
+VALUES_MAX = 16 * 1024  # of all tables and lists together
 
 #: Bulk data moves in pieces of this size, at most CREDIT of them asked for and not yet answered.
 CHUNK = 1024 * 1024
@@ -43,7 +45,23 @@ def decode(parts: Sequence[bytes]) -> tuple[dict[str, Any], list[bytes]]:
         raise ProtocolError("the header is not JSON of this protocol") from error
     if not isinstance(header, dict):
         raise ProtocolError("the header is not a JSON object")
+    _check_shape(header)
     return header, [bytes(p) for p in parts[2:]]
+
+
+def _check_shape(header: dict[str, Any]) -> None:
+    """Raise ProtocolError on more depth or values than any message has, so that nothing later has to expect them."""
+    level: list[Any] = [header]
+    values = 0
+    for _ in range(DEPTH_MAX):
+        values += sum(map(len, level))
+        if values > VALUES_MAX:
+            raise ProtocolError(f"the header holds more than {VALUES_MAX} values")
+        inner = (v for value in level for v in (value.values() if isinstance(value, dict) else value))
+        level = [v for v in inner if isinstance(v, (dict, list))]
+        if not level:
+            return
+    raise ProtocolError(f"the header is nested more than {DEPTH_MAX} deep")
 
 
 def _refuse(constant: str) -> float:

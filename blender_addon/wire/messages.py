@@ -17,6 +17,7 @@ UPLOAD_MAX = 16 * 1024**3
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 JOB = re.compile(r"[0-9a-f]{32}")
+UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 STATES = ("queued", "running", "done", "failed", "cancelled")
 ENDED = ("done", "failed", "cancelled")
@@ -45,7 +46,11 @@ def number(low: float, high: float) -> Kind:
 
 
 def text(most: int) -> Kind:
-    return Kind(lambda v: isinstance(v, str) and len(v) <= most and "\0" not in v, f"text of at most {most} characters")
+    """Text that can be written to files and databases: no NUL, and nothing that UTF-8 has no bytes for."""
+    return Kind(
+        lambda v: isinstance(v, str) and len(v) <= most and UNWRITABLE.search(v) is None,
+        f"text of at most {most} characters",
+    )
 
 
 def matching(pattern: re.Pattern[str], words: str) -> Kind:

@@ -63,7 +63,7 @@ class Settings:
         unknown = sorted(set(map(str, data)) - known)
         if unknown:
             raise UserError(
-                f"Unknown setting '{unknown[0]}' in {cls.__name__}",
+                f"Unknown setting '{unknown[0][:80]}' in {cls.__name__}",
                 "update the add-on and the backend to the same version",
             )
         return cls(**data)
@@ -72,6 +72,8 @@ class Settings:
 def _checked(f: dataclasses.Field, value: Any) -> Any:
     """The value in the type of the field's default, or a UserError that names the setting."""
     meta, kind, label = f.metadata, type(f.default), f.metadata.get("label", f.name)
+    if isinstance(value, int) and abs(value) >= 2**31:  # of no setting, and float() raises on huge ones
+        raise UserError(f"{label} must be a number of at most {2**31 - 1}")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:
@@ -85,5 +87,5 @@ def _checked(f: dataclasses.Field, value: Any) -> Any:
         raise UserError(f"{label} must be at most {high}, not {value}")
     allowed = [row[0] for row in meta.get("choices", ())]
     if allowed and value not in allowed:
-        raise UserError(f"{label} must be one of {', '.join(allowed)}, not '{value}'")
+        raise UserError(f"{label} must be one of {', '.join(allowed)}, not '{value[:80]}'")
     return value

@@ -310,10 +310,10 @@ class JobSettings:
             raise UserError("Job settings must be a table")
         engine = data.get("engine", "classical")
         if not isinstance(engine, str) or engine not in ENGINES:
-            raise UserError(f"There is no engine '{engine}'", f"choose one of {', '.join(ENGINES)}")
+            raise UserError(f"There is no engine '{str(engine)[:80]}'", f"choose one of {', '.join(ENGINES)}")
         unknown = sorted(set(map(str, data)) - {"engine", *cls.GROUPS})
         if unknown:
-            raise UserError(f"Unknown group of settings '{unknown[0]}'", "update the add-on and the backend")
+            raise UserError(f"Unknown group of settings '{unknown[0][:80]}'", "update the add-on and the backend")
         return cls(
             engine=engine,
             clip=ClipSettings.from_json(data.get("clip", {})),

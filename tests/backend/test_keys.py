@@ -145,9 +145,9 @@ def test_what_is_no_name_is_refused(authorized, name):
 
 def test_a_name_and_a_key_are_let_in_once(authorized):
     authorized.allow(KEYS[0], "Läufer.2")
-    with pytest.raises(UserError, match="let in already, as 'Läufer.2'"):
+    with pytest.raises(UserError, match=r"let in already, as 'Läufer\.2'"):
         authorized.allow(KEYS[0], "anna")
-    with pytest.raises(UserError, match="a client 'Läufer.2' already"):
+    with pytest.raises(UserError, match=r"a client 'Läufer\.2' already"):
         authorized.allow(KEYS[1], "Läufer.2")
 
 
@@ -169,7 +169,7 @@ def test_damaged_server_keys_are_told_and_not_replaced(home, content):
     if content == "swapped":
         content = paths.server_keys(home).read_text().replace(keys.server_secret, keys.client_secret)
     paths.server_keys(home).write_text(content)
-    with pytest.raises(UserError, match="server's keys in .* cannot be used"):
+    with pytest.raises(UserError, match=r"server's keys in .* cannot be used"):
         load_keys(home)
     assert paths.server_keys(home).read_text() == content
 

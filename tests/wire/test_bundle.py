@@ -4,10 +4,12 @@ import hashlib
 import io
 import os
 import tarfile
+import tracemalloc
 
 import pytest
 
 from backend.footage import images as images_of_the_backend
+from blender_addon.wire import bundle
 from blender_addon.wire.bundle import IMAGE_SUFFIXES, identify, pack, unpack
 from blender_addon.wire.errors import Cancelled, UserError
 
@@ -114,3 +116,52 @@ def test_what_is_no_archive_is_refused(tmp_path, content):
     (tmp_path / "bad.tar").write_bytes(content)
     with pytest.raises(UserError):
         unpack(tmp_path / "bad.tar", tmp_path / "back")
+
+
+def test_long_and_foreign_names_travel(tmp_path):
+    names = ("x" * 200 + "_1.png", "Läufer_1.png", "走_1.png")
+    folder = images(tmp_path / "images", names)
+    with open(tmp_path / "images.tar", "wb") as file:
+        pack(folder, file)
+    assert {p.name for p in unpack(tmp_path / "images.tar", tmp_path / "back")} == set(names)
+
+
+def pax(records, after=b""):
+    """A tar whose one file has an extended header of these records."""
+    entry = member("a.png", size=3)
+    entry.pax_headers = records
+    return entry.tobuf(tarfile.PAX_FORMAT) + b"abc".ljust(512, b"\0") + after + bytes(1024)
+
+
+BOMBS = {
+    "a file larger than the archive": member("a.png", size=2**40).tobuf(),
+    "a size that a later header overrides": pax({"size": str(2**40)}),
+    "a sparse file of a terabyte": pax({"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "1"}),
+    "an old sparse file": member("a.png", type=tarfile.GNUTYPE_SPARSE).tobuf(tarfile.GNU_FORMAT) + bytes(1024),
+    "a long name of a megabyte": pax({"path": "x" * 2**20 + ".png"}),
+    "a name that a header makes absolute": pax({"path": "/etc/passwd"}),
+    "a name that a header leads outside": pax({"path": "../x.png"}),
+    "a name with a NUL": pax({"path": "a\0.png"}),
+    "ten thousand headers for one file": pax({"path": "a.png"})[:1024] * 10_000 + pax({}),
+    "two files of one name": pax({}, member("a.png").tobuf()),
+    "a header for everything": tarfile.TarInfo.create_pax_global_header({"path": "/etc/passwd"}) + pax({}),
+    "a size below nothing": member("a.png").tobuf()[:124] + b"\xff" * 12 + member("a.png").tobuf()[136:],
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_an_archive_that_is_a_trap_is_refused_before_anything_is_written(tmp_path, name):
+    (tmp_path / "bomb.tar").write_bytes(BOMBS[name])
+    tracemalloc.start()
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        unpack(tmp_path / "bomb.tar", tmp_path / "inner" / "back")
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+    assert not (tmp_path / "inner").exists()
+
+
+def test_more_files_than_a_shot_has_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle, "MOST_IMAGES", 10)
+    (tmp_path / "many.tar").write_bytes(b"".join(member(f"{i}.png").tobuf() for i in range(11)) + bytes(1024))
+    with pytest.raises(UserError, match="more than 10 files"):
+        unpack(tmp_path / "many.tar", tmp_path / "back")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from backend.export import CAPTURE_FILES
+from blender_addon.wire import capture as capture_module
 from blender_addon.wire.capture import Capture, FrameReport, read_capture, read_metadata, write_capture
 from blender_addon.wire.errors import UserError
 from tests.worlds import as_capture, room
@@ -173,6 +174,7 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from backend.export import CAPTURE_FILES
+from blender_addon.wire import capture as capture_module
 from backend.wire import UserError, write_capture
 from tests.worlds import as_capture, room
 
@@ -306,3 +308,63 @@ def test_plate_and_processed_pixels_are_each_others_inverse(capture):
     ray = (xy - k[2:]) / k[:2]
     np.testing.assert_allclose((cropped.to_plate(xy) - plate_k[2:]) / plate_k[:2], ray)
     np.testing.assert_allclose(cropped.intrinsics_to_grid(plate_k), k)
+
+
+def spoil(folder, change):
+    """Change capture.json by hand."""
+    info = json.loads((folder / "capture.json").read_text())
+    change(info)
+    (folder / "capture.json").write_text(json.dumps(info))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda info: info["files"].update({"../../.ssh/id_rsa": 1}),
+        lambda info: info["files"].update({"/etc/passwd": 1}),
+        lambda info: info["files"].update({"a/../../b": 1}),
+        lambda info: info["files"].update({"C:\\x": 1}),
+        lambda info: info["clip"].update(image_names=["../../secret.png"] * 4),
+        lambda info: info["clip"].update(image_names=[7] * 4),
+        lambda info: info["clip"].update(fps=["1e99999999", 1]),
+        lambda info: info["clip"].update(fps=[25, 0]),
+        lambda info: info["clip"].update(frame_indices=list(range(10**5))),
+        lambda info: info["cameras"].update(intrinsics=[[[[]]]]),
+        lambda info: info["cameras"].update(world_from_camera="x" * 10**6),
+        lambda info: info.update(frames={"a": 1}),
+        lambda info: info.update(schema="1"),
+    ],
+)
+def test_a_capture_that_was_made_to_harm_is_refused_in_words(written, change):
+    spoil(written, change)
+    with pytest.raises(UserError, match=r"damaged|outside"):
+        read_capture(written)
+
+
+def test_a_table_of_absurd_depth_or_size_is_refused_in_words(written, monkeypatch):
+    (written / "capture.json").write_text("[" * 10**6)
+    with pytest.raises(UserError, match="damaged"):
+        read_capture(written)
+    monkeypatch.setattr(capture_module, "JSON_MAX", 10**6)
+    (written / "capture.json").write_text(" " * 10**6 + "{}")
+    with pytest.raises(UserError, match="more than 1000000 bytes"):
+        read_capture(written)
+
+
+def test_arrays_of_another_kind_and_compressed_tracks_are_refused(written, capture):
+    np.save(written / "depth.npy", np.zeros(capture.depth.shape, "S16"))
+    spoil(written, lambda info: info["files"].update({"depth.npy": (written / "depth.npy").stat().st_size}))
+    with pytest.raises(UserError, match=r"depth\.npy holds"):
+        read_capture(written)
+    np.save(written / "depth.npy", np.full(capture.depth.shape, None, object), allow_pickle=True)
+    spoil(written, lambda info: info["files"].update({"depth.npy": (written / "depth.npy").stat().st_size}))
+    with pytest.raises(UserError, match="damaged"):
+        read_capture(written)
+    np.save(written / "depth.npy", capture.depth)
+    np.savez_compressed(written / "tracks.npz", points_world=np.zeros((10**6, 3)))
+    spoil(
+        written,
+        lambda info: info["files"].update({n: (written / n).stat().st_size for n in ("depth.npy", "tracks.npz")}),
+    )
+    with pytest.raises(UserError, match="compressed"):
+        read_capture(written)

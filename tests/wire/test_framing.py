@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blender_addon.wire.errors import ProtocolError
-from blender_addon.wire.framing import FRAME_MAX, FRAMES_MAX, HEADER_MAX, MAGIC, decode, encode
+from blender_addon.wire.framing import DEPTH_MAX, FRAME_MAX, FRAMES_MAX, HEADER_MAX, MAGIC, VALUES_MAX, decode, encode
 
 json_values = st.recursive(
     st.none()
@@ -88,3 +88,31 @@ def test_text_of_a_file_system_that_is_not_unicode_does_not_stop_a_message():
     header, _ = decode(encode({"path": "clip-\udcff.mp4"}))
     assert header["path"].startswith("clip-")
     assert json.dumps(header)
+
+
+def nested(depth):
+    return b'{"t":' * depth + b"1" + b"}" * depth
+
+
+def test_a_header_may_be_as_deep_and_as_rich_as_a_message_needs():
+    assert decode([MAGIC, nested(DEPTH_MAX)])[0]
+    rows = [{"name": "x", "size": 1}] * 1000
+    assert decode(encode({"t": "list", "jobs": rows}))[0]["jobs"] == rows
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        nested(DEPTH_MAX + 1),
+        nested(10_000),
+        b'{"a":' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+        b'{"a":[' + b"1," * VALUES_MAX + b"1]}",
+        b'{"a":[' + b"[]," * VALUES_MAX + b"1]}",
+        b"{" + b",".join(b'"%d":[1]' % i for i in range(4000)) + b"," + b'"a":[' + b"1," * 8500 + b"1]}",
+    ],
+    ids=["one too deep", "deep tables", "deep lists", "many values", "many lists", "many keys and values"],
+)
+def test_depth_and_number_of_values_are_bounded(text):
+    assert len(text) < HEADER_MAX
+    with pytest.raises(ProtocolError, match=r"nested|values|not JSON"):
+        decode([MAGIC, text])

@@ -95,13 +95,15 @@ def clip_that(folder: Path, *words: str) -> Path:
     return path
 
 
-def send(raw: RawClient, clip: Path) -> dict[str, Any]:
-    """Upload a clip and submit it."""
+def send(raw: RawClient, clip: Path, **options: Any) -> dict[str, Any]:
+    """Upload a clip and submit it, with further fields of `submit`."""
     data = clip.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
     raw.ask("upload_open", sha256=sha256, size=len(data))
     raw.ask("upload_chunk", data, sha256=sha256, off=0, crc=zlib.crc32(data))
-    return raw.ask("submit", sha256=sha256, kind="file", name=clip.name, size=len(data), settings=SETTINGS)
+    wait_for(lambda: raw.ask("upload_open", sha256=sha256, size=len(data))["whole"])
+    fields = {"settings": SETTINGS, **options}
+    return raw.ask("submit", sha256=sha256, kind="file", name=clip.name, size=len(data), **fields)
 
 
 def state_of(raw: RawClient, job: str) -> str:

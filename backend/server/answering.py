@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
+import sqlite3
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +14,15 @@ from typing import Any
 from .asides import Asides
 from .jobs import Job, JobStore
 from .refusal import Refusal
+from .retention import Keeping
 from .scheduler import Scheduler
+from .trash import Trash
 from .uploads import Uploads
 
+log = logging.getLogger(__name__)
+
 PAGE_BYTES = 48 * 1024  # of a list in one reply: leaves room in the header
+TOUCH_S = 60.0  # a result that is being fetched is marked as used this often
 Fields = dict[str, Any]
 Reply = tuple[Fields, list[bytes]]
 
@@ -48,6 +56,9 @@ class Server:
     asides: Asides
     jobs_folder: Path
     code_version: str
+    trash: Trash
+    keeping: Keeping = field(default_factory=Keeping)
+    touched: dict[str, float] = field(default_factory=dict)  # job -> when its use was written down
 
     def job(self, session: Session, header: Fields) -> Job:
         """The job that the request names, when it is the client's own. Raises Refusal otherwise."""
@@ -57,11 +68,30 @@ class Server:
         return job
 
     def done(self, session: Session, header: Fields) -> Job:
-        """The same, once it has a result."""
+        """The same, once it has a result, which is now being used."""
         job = self.job(session, header)
         if job.state != "done":
             raise Refusal("not_done", "The job has no result")
+        now = time.monotonic()
+        if now - self.touched.get(job.id, -TOUCH_S) >= TOUCH_S:
+            self.touched = {j: at for j, at in self.touched.items() if now - at < TOUCH_S} | {job.id: now}
+            try:
+                self.store.touch(job.id)
+            except sqlite3.Error as error:  # a full disk does not stand in the way of fetching
+                log.warning("the use of job %s is not written down: %s", job.id, error)
         return job
+
+    def forget(self, job: Job) -> None:
+        """Remove a job that has ended: its files first, so that a full disk does not keep itself full.
+
+        Raises OSError when they are in use (on Windows).
+        """
+        self.trash.take(self.scheduler.folder(job.id))
+        self.scheduler.record(lambda: self.store.delete(job.id, job.attempt))
+
+    def free_bytes(self) -> int:
+        """How much of the disk that holds the jobs is free."""
+        return shutil.disk_usage(self.jobs_folder).free
 
 
 def page(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

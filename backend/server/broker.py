@@ -22,24 +22,30 @@ from .executor import Executor
 from .jobs import JobStore
 from .keys import load_keys
 from .local_executor import LocalExecutor
-from .private import make_safe
 from .metrics import Metrics
+from .private import make_safe
 from .process import REPO, WORKER_COMMAND
 from .refusal import Refusal
 from .requests import Requests
+from .retention import Keeping, Retention
 from .scheduler import Scheduler
+from .trash import Trash
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.2  # progress is pushed at most this often
 SILENT_S = 60.0  # a session that sent nothing for so long is forgotten
 SESSIONS_MAX = 1024
+PARK_S = 10.0  # for the running jobs to stop by themselves
+FAULT_S = 1.0  # the loop rests after a mistake of ours
+STOPS = ("", "drain", "park", "now")  # the later ones overrule
 
 
 class Broker:
     """A server on `host`:`port` (0: a free one) with its data in `home`; `run` serves until it is stopped.
 
-    Jobs run in `executor`, by default in `worker_command` on this machine; `beat` is called while the loop turns.
+    Jobs run in `executor`, by default in `worker_command` on this machine; `beat` is called while the loop turns;
+    `keeping` says for how long and how much is kept (14 days, no limit).
     Raises UserError when one runs already or the address cannot be used.
     """
 
@@ -53,6 +59,7 @@ class Broker:
         executor: Executor | None = None,
         gpu: str = "",
         beat: Callable[[], None] = lambda: None,
+        keeping: Keeping | None = None,
     ) -> None:
         self._home, self._beat = make_safe(home), beat
         self._store = JobStore(paths.jobs_database(home))
@@ -74,14 +81,17 @@ class Broker:
             instance,
             os.getpid(),
         )
-        self._metrics = Metrics()
+        self._metrics, self._trash, keeping = Metrics(), Trash(paths.trash_folder(home)), keeping or Keeping()
+        paths.jobs_folder(home).mkdir(exist_ok=True)
         self._scheduler = Scheduler(
             self._store,
             paths.jobs_folder(home),
             executor or LocalExecutor(worker_command),
+            self._trash,
             self._endpoint.wake,
             paths.cache_folder(home),
             metrics=self._metrics,
+            keep_free=keeping.free_bytes,
         )
         self._requests = Requests(
             home,
@@ -93,17 +103,22 @@ class Broker:
             code_version=code_version(),
             stop=self.stop,
             samples=lambda: self._metrics.samples(self._store.counts(), len(self._sessions)),
+            trash=self._trash,
+            keeping=keeping,
         )
+        self._retention = Retention(self._requests.outdated, self._requests.forget)
         self._sessions: dict[bytes, Session] = {}
         self._watchers: dict[str, dict[bytes, float]] = {}  # job -> connections that follow it
         self._pushed = 0.0
         self._stopping = ""
+        self._parked_at: float | None = None
+        self._rests_until = 0.0
 
     def run(self) -> None:
         """Serve; clients find the connection file for as long as this lasts."""
         file = paths.connection_file(self._home)
-        self._store.requeue("The backend was restarted")
-        self._requests.sweep()
+        self._scheduler.begin()
+        self._retention.sweep()
         self.connection.write(file)
         log.info("listening on %s", self.connection.address)
         try:
@@ -114,6 +129,7 @@ class Broker:
         finally:
             self._scheduler.stop()
             self._requests.close()
+            self._trash.close()
             for session in self._sessions.values():
                 session.forget_proof()
             time.sleep(0.1)  # the answer to a `shutdown` is on its way: LINGER is 0
@@ -123,13 +139,20 @@ class Broker:
             log.info("stopped")
 
     def stop(self, how: str = "now") -> None:
-        """End `run`: 'now' (the running job starts over with the next server), or 'drain' (once it is done)."""
-        self._stopping = how
+        """End `run`; from any thread. 'drain': once the running jobs are done; 'park': once they have stopped at their
+        next step, or after PARK_S; 'now': they are killed. What was stopped is queued again and goes on with the next
+        server from its last finished stage.
+        """
+        self._stopping = max(self._stopping, how, key=STOPS.index)
         self._scheduler.accepting = False
         self._endpoint.wake()
 
     def _over(self) -> bool:
-        return self._stopping in ("now", "park") or (self._stopping == "drain" and not self._scheduler.busy)
+        if self._stopping == "park" and self._parked_at is None:
+            self._parked_at = time.monotonic()
+            self._scheduler.park()
+        late = self._parked_at is not None and time.monotonic() - self._parked_at > PARK_S
+        return self._stopping == "now" or late or (self._stopping != "" and not self._scheduler.busy)
 
     def _handle(self, received: Received) -> None:
         session = self._sessions.setdefault(received.route, Session(received.owner, received.owner == self._local_key))
@@ -156,13 +179,23 @@ class Broker:
         self._endpoint.send(received.route, framing.encode(reply, binary))
 
     def _tick(self) -> None:
-        self._scheduler.tick()
+        """What is to be done between requests; no mistake in it takes the server, and every job with it."""
         now = time.monotonic()
-        if now - self._pushed < TICK_S:
+        if now < self._rests_until:
             return
-        self._pushed = now
-        self._beat()
-        self._push(now)
+        try:
+            self._scheduler.tick()
+            self._retention.tick()
+            if now - self._pushed >= TICK_S:
+                self._pushed = now
+                self._beat()
+                self._push(now)
+                self._forget_silent(now)
+        except Exception:
+            log.exception("the loop failed; it goes on")
+            self._rests_until = now + FAULT_S
+
+    def _forget_silent(self, now: float) -> None:
         silent = [route for route, s in self._sessions.items() if now - s.heard > SILENT_S]
         by_age = sorted(self._sessions, key=lambda route: self._sessions[route].heard)
         for route in {*silent, *by_age[: max(0, len(by_age) - SESSIONS_MAX)]}:
@@ -172,17 +205,15 @@ class Broker:
         """Tell the newest state of each job that moved to those who follow it."""
         for job_id in list(self._scheduler.changed):
             self._scheduler.changed.discard(job_id)
-            job = self._store.find(job_id)
-            watchers = {r: at for r, at in self._watchers.get(job_id, {}).items() if now - at < SILENT_S}
-            self._watchers[job_id] = watchers
-            if job is None or not watchers:
-                self._watchers.pop(job_id)
+            watchers = {r: at for r, at in self._watchers.pop(job_id, {}).items() if now - at < SILENT_S}
+            job = self._store.find(job_id) if watchers else None
+            if job is None:
                 continue
+            if job.state not in messages.ENDED:
+                self._watchers[job_id] = watchers
             message = framing.encode({"t": "progress", **self._scheduler.status(job)})
             for route in watchers:
                 self._endpoint.send(route, message)
-            if job.state in messages.ENDED:
-                del self._watchers[job_id]
 
 
 def code_version() -> str:

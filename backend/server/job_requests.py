@@ -1,19 +1,19 @@
-"""Requests about jobs: submit, look, cancel, forget."""
+"""Requests about jobs: submit, find, look, order, keep, cancel, forget."""
 
 from __future__ import annotations
 
-import shutil
 import zlib
 
 from ..wire import JobSettings, messages
 from .answering import Fields, Reply, Server, Session, page
-from .jobs import job_id
+from .jobs import Job, job_id
 from .live import read_live
 from .refusal import Refusal
 from .scheduler import LIVE
 from .transfer_requests import TransferRequests
 
 QUEUED_MAX = 64
+JOBS_MAX = 2000  # of one client, ended ones included
 
 
 class JobRequests:
@@ -25,24 +25,38 @@ class JobRequests:
     def submit(self, session: Session, header: Fields, _: list[bytes]) -> Fields:
         if not self._server.scheduler.accepting:
             raise Refusal("stopping", "The backend is shutting down", "start it again")
-        settings = JobSettings.from_json(header["settings"])
+        settings, store, ticket = (
+            JobSettings.from_json(header["settings"]),
+            self._server.store,
+            header.get("ticket", ""),
+        )
         masks_sha256 = header.get("masks_sha256", "")
         job = job_id(session.owner, header["sha256"], masks_sha256, settings.canonical(), self._server.code_version)
-        known = self._server.store.find(job)
-        if known is not None and known.state == "done" and not self._server.scheduler.has_capture(job):
-            self._server.store.end(job, "failed", "The result is gone from the backend's disk", "send the clip again")
-            known = self._server.store.find(job)
-        if known is None or known.state in ("failed", "cancelled"):
-            if self._server.store.queued_by(session.owner) >= QUEUED_MAX:
-                raise Refusal("queue_full", f"{QUEUED_MAX} of your jobs wait already", "cancel some, or wait")
+        asked_before = store.find_ticket(ticket, session.owner) if ticket else None
+        row = asked_before or store.find(job)
+        if row is not None and row.state == "done" and not self._server.scheduler.has_capture(row.id):
+            store.end(row.id, "failed", "The result is gone from the backend's disk", "send the clip again")
+            row, asked_before = store.find(row.id), None
+        if asked_before is not None or (row is not None and row.id != job):
+            existed = True
+        elif row is not None and row.state not in ("failed", "cancelled"):
+            row, existed = store.submit(job, session.owner, {}, header["name"], settings.engine, ticket=ticket)
+        else:
+            self._check_limits(session.owner, new=row is None)
             clip = self._transfers.footage(session, header, "", header["kind"], header["name"])
             masks = self._transfers.footage(session, header, "masks_", "folder", "masks") if masks_sha256 else None
-            spec = {"clip": clip, "masks": masks, "settings": settings.to_json()}
-        else:
-            spec = {}
-        row, existed = self._server.store.submit(job, session.owner, spec, header["name"], settings.engine)
-        position = self._server.store.position(row)
-        return {"job": job, "existed": existed, "state": row.state, "position": position, "since": row.since}
+            size = header["size"] + header.get("masks_size", 0)
+            spec = {"clip": clip, "masks": masks, "settings": settings.to_json(), "footage_bytes": size}
+            priority = header.get("priority", 0)
+            row, existed = store.submit(job, session.owner, spec, header["name"], settings.engine, priority, ticket)
+        fields = {"job": row.id, "existed": existed, "state": row.state, "since": row.since}
+        return {**fields, "position": store.position(row)}
+
+    def find(self, session: Session, header: Fields, _: list[bytes]) -> Fields:
+        job = self._server.store.find_ticket(header["ticket"], session.owner)
+        if job is None:
+            raise Refusal("no_such_job", "The backend does not know this ticket", "send the clip again")
+        return {"job": job.id, "state": job.state, "since": job.since, "last": job.last}
 
     def status(self, session: Session, header: Fields, _: list[bytes]) -> Fields:
         return self._server.scheduler.status(self._server.job(session, header))
@@ -54,8 +68,7 @@ class JobRequests:
 
     def list(self, session: Session, header: Fields, _: list[bytes]) -> Fields:
         jobs, total = self._server.store.of_owner(session.owner, header["first"])
-        rows = [{"job": j.id, "state": j.state, "created": j.created, "name": j.name, "engine": j.engine} for j in jobs]
-        return {"jobs": page(rows), "total": total}
+        return {"jobs": page([self._row(job) for job in jobs]), "total": total}
 
     def live(self, session: Session, header: Fields, _: list[bytes]) -> Fields:
         job = self._server.job(session, header)
@@ -69,6 +82,31 @@ class JobRequests:
             raise Refusal("no_such_file", f"The job shows no frame {header['frame']}")
         return {"crc": zlib.crc32(data)}, [data]
 
+    def prioritise(self, session: Session, header: Fields, _: list[bytes]) -> Fields:
+        job = self._server.job(session, header)
+        if job.state in messages.ENDED:
+            raise Refusal("not_queued", "The job is over")
+        self._server.store.prioritise(job.id, header["priority"])
+        return {"priority": header["priority"], "position": self._moved(session, header)}
+
+    def reorder(self, session: Session, header: Fields, _: list[bytes]) -> Fields:
+        job, before = self._server.job(session, header), header.get("before")
+        other = job if before is None else self._server.job(session, {"job": before})
+        if {job.state, other.state} != {"queued"}:
+            raise Refusal("not_queued", "Only jobs that wait can be put in another order")
+        self._server.store.reorder(job.id, before)
+        return {"position": self._moved(session, header)}
+
+    def pin(self, session: Session, header: Fields, _: list[bytes]) -> Fields:
+        self._server.store.pin(self._server.job(session, header).id, header["pinned"])
+        return {"pinned": header["pinned"]}
+
+    def usage(self, session: Session, _: Fields, __: list[bytes]) -> Fields:
+        jobs, size = self._server.store.usage(session.owner)
+        quota = self._server.keeping.quota_bytes
+        limit = {} if quota is None else {"quota": quota}
+        return {"jobs": jobs, "bytes": size, "free": self._server.free_bytes(), **limit}
+
     def cancel(self, session: Session, header: Fields, _: list[bytes]) -> Fields:
         job = self._server.job(session, header)
         if job.state not in messages.ENDED:
@@ -79,10 +117,32 @@ class JobRequests:
         job = self._server.job(session, header)
         if job.state not in messages.ENDED:
             raise Refusal("busy", "The job is not over", "cancel it first")
-        self.forget(job.id)
+        try:
+            self._server.forget(job)
+        except OSError as error:
+            raise Refusal("busy", f"The job's files cannot be removed now ({error})", "try again") from error
         return {}
 
-    def forget(self, job: str) -> None:
-        """Remove a job and its files."""
-        self._server.store.delete(job)
-        shutil.rmtree(self._server.scheduler.folder(job), ignore_errors=True)
+    def _check_limits(self, owner: str, new: bool) -> None:
+        if self._server.store.queued_by(owner) >= QUEUED_MAX:
+            raise Refusal("queue_full", f"{QUEUED_MAX} of your jobs wait already", "cancel some, or wait")
+        if new and self._server.store.usage(owner)[0] >= JOBS_MAX:
+            raise Refusal("queue_full", f"The backend keeps {JOBS_MAX} of your jobs already", "delete some")
+
+    def _moved(self, session: Session, header: Fields) -> int:
+        """Tell those who follow jobs that wait; the new position of this one."""
+        self._server.scheduler.changed.update(self._server.store.order())
+        return self._server.store.position(self._server.job(session, header))
+
+    def _row(self, job: Job) -> Fields:
+        """What `list` tells of a job."""
+        names = ("state", "created", "name", "engine", "priority", "pinned", "attempt", "bytes")
+        ended = {} if job.ended is None else {"ended": job.ended}
+        ticket = self._server.store.ticket(job.id)
+        return {
+            "job": job.id,
+            **{name: getattr(job, name) for name in names},
+            "position": self._server.store.position(job),
+            **ended,
+            **({"ticket": ticket} if ticket else {}),
+        }

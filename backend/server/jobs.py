@@ -6,32 +6,28 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..wire import UserError, messages
+from ..wire import messages
+from .clock import AgeClock
+from .schema import open_store
+from .turns import Waiting, in_order
 
-SCHEMA = """
-CREATE TABLE jobs (
-    id TEXT PRIMARY KEY, owner TEXT NOT NULL, state TEXT NOT NULL, spec TEXT NOT NULL, name TEXT NOT NULL,
-    engine TEXT NOT NULL, created REAL NOT NULL, queued REAL NOT NULL, ended REAL, attempt INTEGER NOT NULL DEFAULT 1,
-    since INTEGER NOT NULL DEFAULT 0, last INTEGER NOT NULL DEFAULT 0, files TEXT NOT NULL DEFAULT '[]'
-);
-CREATE TABLE events (
-    job TEXT NOT NULL, n INTEGER NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL, level TEXT NOT NULL,
-    text TEXT NOT NULL, hint TEXT NOT NULL, PRIMARY KEY (job, n)
-) WITHOUT ROWID;
-CREATE INDEX jobs_by_state ON jobs (state, queued);
-PRAGMA user_version = 1;
-"""
+TICKETS_MOST = 16  # of one job; the newest are kept
 
 
 @dataclass(frozen=True)
 class Job:
-    """One row. `since` is the number of the event before the current attempt's first, `last` that of the newest."""
+    """One row. `since` is the number of the event before the first of what was asked for last, `last` the newest's.
+
+    `number` orders all jobs as they came, `place` the owner's queue, `started` all starts. `created` and `ended` are
+    for display alone; ages are told by `used`, seconds of the store's own clock, when the job ended or was last
+    fetched. `faults` counts the workers that were lost in each stage.
+    """
 
     id: str
     owner: str
@@ -40,16 +36,36 @@ class Job:
     name: str
     engine: str
     created: float
-    queued: float
     ended: float | None
     attempt: int
     since: int
     last: int
     files: list[dict[str, Any]]
+    number: int
+    place: int
+    started: int
+    resumed: bool
+    priority: int
+    pinned: bool
+    bytes: int
+    used: float
+    faults: dict[str, int]
 
     @classmethod
     def of(cls, row: sqlite3.Row) -> Job:
-        return cls(**{**dict(row), "spec": json.loads(row["spec"]), "files": json.loads(row["files"])})
+        told = {name: json.loads(row[name]) for name in ("spec", "files", "faults")}
+        return cls(**{**dict(row), **told, "pinned": bool(row["pinned"]), "resumed": bool(row["resumed"])})
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What retention knows of a job that has ended."""
+
+    id: str
+    owner: str
+    bytes: int
+    used: float
+    pinned: bool = False
 
 
 def job_id(owner: str, sha256: str, masks_sha256: str, settings: bytes, version: str) -> str:
@@ -62,59 +78,68 @@ class JobStore:
     """The jobs and their numbered events. Raises sqlite3.Error when the disk is full."""
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
-        self._db.row_factory = sqlite3.Row
-        try:
-            # Exclusive for as long as the server lives, and freed by the system however it dies: this is the lock
-            # that keeps a second server out.
-            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("BEGIN EXCLUSIVE")
-            self._db.execute("COMMIT")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        except sqlite3.OperationalError as error:
-            self._db.close()
-            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-                raise UserError("A Kinora server runs already on this machine", "use it, or stop it first") from error
-            raise
-        if version > 1:
-            self._db.close()
-            raise UserError(f"{path} was written by a newer Kinora", "update the backend")
-        if version == 0:
-            self._db.executescript(SCHEMA)
+        self._db = open_store(path)
+        clock = self._db.execute("SELECT believed, wall FROM clock").fetchone()
+        self._clock = AgeClock(*clock) if clock is not None else AgeClock()
+        newest = "SELECT MAX(MAX(number), MAX(place), MAX(started)) FROM jobs"
+        self._sequence: int = self._db.execute(newest).fetchone()[0] or 0
+        self._order: dict[str, int] | None = None  # what is queued, in order; None: to be found out
 
     def close(self) -> None:
         self._db.close()
+
+    def now(self) -> float:
+        """Time of the store's own clock, in seconds; see clock.py."""
+        return self._clock.now()
 
     def find(self, job: str, owner: str | None = None) -> Job | None:
         """The job, when it is there and is the owner's (None: anybody's)."""
         row = self._db.execute("SELECT * FROM jobs WHERE id = ?", (job,)).fetchone()
         return Job.of(row) if row is not None and owner in (None, row["owner"]) else None
 
-    def submit(self, job: str, owner: str, spec: dict[str, Any], name: str, engine: str) -> tuple[Job, bool]:
+    def find_ticket(self, ticket: str, owner: str) -> Job | None:
+        """The job that the owner submitted with this ticket."""
+        query = "SELECT job FROM tickets WHERE owner = ? AND ticket = ?"
+        row = self._db.execute(query, (owner, ticket)).fetchone()
+        return self.find(row["job"], owner) if row is not None else None
+
+    def ticket(self, job: str) -> str:
+        """The newest ticket that the job was submitted with, or an empty text."""
+        query = "SELECT ticket FROM tickets WHERE job = ? ORDER BY number DESC LIMIT 1"
+        row = self._db.execute(query, (job,)).fetchone()
+        return row["ticket"] if row is not None else ""
+
+    def submit(
+        self, job: str, owner: str, spec: dict[str, Any], name: str, engine: str, priority: int = 0, ticket: str = ""
+    ) -> tuple[Job, bool]:
         """The job, queued unless it is under way or done already; and whether it was."""
-        now = time.time()
         before = self.find(job)
-        if before is not None and before.state in ("queued", "running", "done"):
+        existed = before is not None and before.state in ("queued", "running", "done")
+        if existed and not ticket:
+            assert before is not None
             return before, True
-        with self._transaction():
+        with self._queue_transaction():
             if before is None:
                 self._db.execute(
-                    "INSERT INTO jobs (id, owner, state, spec, name, engine, created, queued)"
-                    " VALUES (?, ?, 'queued', ?, ?, ?, ?, ?)",
-                    (job, owner, json.dumps(spec), name, engine, now, now),
+                    "INSERT INTO jobs (id, owner, state, spec, name, engine, priority, created, number, place)"
+                    " VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?)",
+                    (job, owner, json.dumps(spec), name, engine, priority, time.time(), self._next(), self._next()),
                 )
-            else:
+            elif not existed:
+                # Of what was tried before only the latest is kept: who submits for ever does not fill the disk.
+                self._db.execute("DELETE FROM events WHERE job = ? AND n <= ?", (job, before.since))
                 self._db.execute(
-                    "UPDATE jobs SET state = 'queued', spec = ?, queued = ?, ended = NULL, attempt = attempt + 1,"
-                    " since = last, files = '[]' WHERE id = ?",
-                    (json.dumps(spec), now, job),
+                    "UPDATE jobs SET state = 'queued', spec = ?, priority = ?, place = ?, ended = NULL, resumed = 0,"
+                    " attempt = attempt + 1, since = last, files = '[]', bytes = 0, faults = '{}' WHERE id = ?",
+                    (json.dumps(spec), priority, self._next(), job),
                 )
-            self._add_event(job, "queued")
+            if not existed:
+                self._add_event(job, "queued")
+            if ticket:
+                self._give_ticket(job, owner, ticket)
         after = self.find(job)
         assert after is not None
-        return after, False
+        return after, existed
 
     def add_event(self, job: str, kind: str, text: str = "", level: str = "info", hint: str = "") -> None:
         """Append a numbered event to the job's history."""
@@ -123,47 +148,105 @@ class JobStore:
 
     def start(self, job: str) -> None:
         """The job now runs."""
-        with self._transaction():
-            self._db.execute("UPDATE jobs SET state = 'running' WHERE id = ?", (job,))
+        with self._queue_transaction():
+            query = "UPDATE jobs SET state = 'running', resumed = 0, started = ? WHERE id = ?"
+            self._db.execute(query, (self._next(), job))
             self._add_event(job, "started")
 
-    def end(self, job: str, state: str, text: str = "", hint: str = "", files: list[dict] | None = None) -> None:
-        """The job is done, failed or cancelled, with its last event in the same transaction."""
-        with self._transaction():
+    def end(
+        self, job: str, state: str, text: str = "", hint: str = "", files: list[dict] | None = None, size: int = 0
+    ) -> None:
+        """The job is done, failed or cancelled, with its last event in the same transaction.
+
+        `size` is what its folder takes on the disk, in bytes.
+        """
+        with self._queue_transaction():
             self._db.execute(
-                "UPDATE jobs SET state = ?, ended = ?, files = ? WHERE id = ?",
-                (state, time.time(), json.dumps(files or []), job),
+                "UPDATE jobs SET state = ?, ended = ?, used = ?, files = ?, bytes = ?, resumed = 0 WHERE id = ?",
+                (state, time.time(), self.now(), json.dumps(files or []), size, job),
             )
+            self._keep_clock()
             self._add_event(job, state, text, "error" if state == "failed" else "info", hint)
 
-    def requeue(self, reason: str) -> None:
-        """Jobs that ran when the server ended are queued again, before all others."""
-        for row in self._db.execute("SELECT id FROM jobs WHERE state = 'running'").fetchall():
-            with self._transaction():
-                self._db.execute("UPDATE jobs SET state = 'queued', attempt = attempt + 1 WHERE id = ?", (row["id"],))
-                self._add_event(row["id"], "queued", reason, "warning")
+    def requeue(self, job: str, kind: str, text: str, hint: str = "", faults: Mapping[str, int] | None = None) -> None:
+        """A job that was interrupted waits again, before all others, with an event of this kind; `faults` if it has."""
+        with self._queue_transaction():
+            self._db.execute(
+                "UPDATE jobs SET state = 'queued', resumed = 1, attempt = attempt + 1, faults = COALESCE(?, faults)"
+                " WHERE id = ?",
+                (None if faults is None else json.dumps(faults), job),
+            )
+            self._add_event(job, kind, text, "warning", hint)
 
-    def next_queued(self) -> Job | None:
-        """The job that has waited longest."""
-        row = self._db.execute("SELECT * FROM jobs WHERE state = 'queued' ORDER BY queued, id LIMIT 1").fetchone()
-        return Job.of(row) if row is not None else None
+    def running(self) -> list[str]:
+        """Ids of the jobs that run, by this table."""
+        rows = self._db.execute("SELECT id FROM jobs WHERE state = 'running' ORDER BY started")
+        return [row["id"] for row in rows]
+
+    def order(self) -> list[str]:
+        """Ids of the queued jobs in the order in which they will be started."""
+        return list(self._places())
 
     def position(self, job: Job) -> int:
-        """How many jobs come before this one: the queued ones and the running one; 0 when it does not wait."""
+        """How many jobs come before this one: the queued ones and the running ones; 0 when it does not wait."""
         if job.state != "queued":
             return 0
-        query = "SELECT COUNT(*) FROM jobs WHERE state = 'running' OR state = 'queued' AND (queued, id) < (?, ?)"
-        return self._db.execute(query, (job.queued, job.id)).fetchone()[0]
+        running = self._db.execute("SELECT COUNT(*) FROM jobs WHERE state = 'running'").fetchone()[0]
+        return running + self._places()[job.id]
+
+    def prioritise(self, job: str, priority: int) -> None:
+        """Let the job wait with another priority."""
+        with self._queue_transaction():
+            self._db.execute("UPDATE jobs SET priority = ?, resumed = 0 WHERE id = ?", (priority, job))
+
+    def reorder(self, job: str, before: str | None) -> None:
+        """Put a queued job directly before another of its owner, or behind all of them; the others keep their order.
+
+        It takes the priority of where it goes: order among clients is by that first.
+        """
+        waiting = {w.id: w for w in self._waiting()}
+        mine = [i for i in self.order() if waiting[i].owner == waiting[job].owner and i != job]
+        if not mine or before == job:
+            return
+        at = mine.index(before) if before is not None else len(mine)
+        target = waiting[mine[min(at, len(mine) - 1)]]
+        mine.insert(at, job)
+        tier = [i for i in mine if i == job or _tier(waiting[i]) == _tier(target)]
+        places = sorted(waiting[i].place for i in tier)
+        with self._queue_transaction():
+            query = "UPDATE jobs SET priority = ?, resumed = ?, place = ? WHERE id = ?"
+            rows = [(target.priority, target.resumed, place, i) for i, place in zip(tier, places, strict=True)]
+            self._db.executemany(query, rows)
+
+    def pin(self, job: str, pinned: bool) -> None:
+        """Whether the job is kept for as long as nobody deletes it."""
+        with self._transaction():
+            self._db.execute("UPDATE jobs SET pinned = ?, used = ? WHERE id = ?", (pinned, self.now(), job))
+
+    def touch(self, job: str) -> None:
+        """The job's result is being used now."""
+        with self._transaction():
+            self._db.execute("UPDATE jobs SET used = ? WHERE id = ?", (self.now(), job))
+            self._keep_clock()
+
+    def kept(self) -> list[Kept]:
+        """The jobs that have ended, what was used longest ago first."""
+        query = (
+            "SELECT id, owner, bytes, used, pinned FROM jobs WHERE state NOT IN ('queued', 'running')"
+            " ORDER BY used, number"
+        )
+        return [Kept(r["id"], r["owner"], r["bytes"], r["used"], bool(r["pinned"])) for r in self._db.execute(query)]
+
+    def usage(self, owner: str) -> tuple[int, int]:
+        """How many jobs the owner has, and their bytes on the disk."""
+        query = "SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM jobs WHERE owner = ?"
+        count, size = self._db.execute(query, (owner,)).fetchone()
+        return count, size
 
     def counts(self) -> dict[str, int]:
         """How many jobs there are in each state."""
         counted = self._db.execute("SELECT state, COUNT(*) FROM jobs GROUP BY state")
         return {**dict.fromkeys(messages.STATES, 0), **{row[0]: row[1] for row in counted}}
-
-    def ended_before(self, when: float) -> list[str]:
-        """Ids of the jobs that ended before this time (Unix seconds)."""
-        query = "SELECT id FROM jobs WHERE state NOT IN ('queued', 'running') AND ended < ?"
-        return [row["id"] for row in self._db.execute(query, (when,))]
 
     def queued_by(self, owner: str) -> int:
         """How many jobs of the owner wait."""
@@ -177,15 +260,62 @@ class JobStore:
 
     def of_owner(self, owner: str, first: int, most: int = 100) -> tuple[list[Job], int]:
         """The owner's jobs from the newest on, and how many there are."""
-        query = "SELECT * FROM jobs WHERE owner = ? ORDER BY created DESC LIMIT ? OFFSET ?"
+        query = "SELECT * FROM jobs WHERE owner = ? ORDER BY number DESC LIMIT ? OFFSET ?"
         total = self._db.execute("SELECT COUNT(*) FROM jobs WHERE owner = ?", (owner,)).fetchone()[0]
         return [Job.of(row) for row in self._db.execute(query, (owner, most, first))], total
 
-    def delete(self, job: str) -> None:
-        """Forget the job and its events."""
+    def delete(self, job: str, attempt: int) -> None:
+        """Forget a job that has ended, its events and tickets; not one that was submitted again since `attempt`."""
+        known = self.find(job)
+        if known is None or known.state not in messages.ENDED or known.attempt != attempt:
+            return
+        with self._queue_transaction():
+            for query in (
+                "DELETE FROM events WHERE job = ?",
+                "DELETE FROM tickets WHERE job = ?",
+                "DELETE FROM jobs WHERE id = ?",
+            ):
+                self._db.execute(query, (job,))
+
+    def uploads_in_use(self) -> set[str]:
+        """Paths of the uploads that the jobs which are not over read."""
+        rows = self._db.execute("SELECT spec FROM jobs WHERE state IN ('queued', 'running')")
+        specs = [json.loads(row["spec"]) for row in rows]
+        parts = [part for spec in specs for part in (spec.get("clip"), spec.get("masks")) if part]
+        return {part["upload"] for part in parts if "upload" in part}
+
+    def keep_clock(self) -> None:
+        """Write down what time the store's own clock says, for the next start."""
         with self._transaction():
-            self._db.execute("DELETE FROM events WHERE job = ?", (job,))
-            self._db.execute("DELETE FROM jobs WHERE id = ?", (job,))
+            self._keep_clock()
+
+    def _places(self) -> dict[str, int]:
+        if self._order is None:
+            served = dict(self._db.execute("SELECT owner, MAX(started) FROM jobs GROUP BY owner").fetchall())
+            self._order = {job: at for at, job in enumerate(in_order(self._waiting(), served))}
+        return self._order
+
+    def _waiting(self) -> list[Waiting]:
+        query = "SELECT id, owner, priority, place, resumed FROM jobs WHERE state = 'queued'"
+        return [Waiting(*row[:4], bool(row["resumed"])) for row in self._db.execute(query)]
+
+    def _next(self) -> int:
+        """A number that is larger than all before it."""
+        self._sequence += 1
+        return self._sequence
+
+    def _give_ticket(self, job: str, owner: str, ticket: str) -> None:
+        query = "INSERT OR IGNORE INTO tickets (owner, ticket, job, number) VALUES (?, ?, ?, ?)"
+        self._db.execute(query, (owner, ticket, job, self._next()))
+        self._db.execute(
+            "DELETE FROM tickets WHERE job = ?1 AND number <="
+            " (SELECT number FROM tickets WHERE job = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2)",
+            (job, TICKETS_MOST),
+        )
+
+    def _keep_clock(self) -> None:
+        self._db.execute("DELETE FROM clock")
+        self._db.execute("INSERT INTO clock VALUES (?, ?)", (self.now(), time.time()))
 
     def _add_event(self, job: str, kind: str, text: str = "", level: str = "info", hint: str = "") -> None:
         self._db.execute("UPDATE jobs SET last = last + 1 WHERE id = ?", (job,))
@@ -193,6 +323,13 @@ class JobStore:
             "INSERT INTO events SELECT id, last, ?, ?, ?, ?, ? FROM jobs WHERE id = ?",
             (time.time(), kind, level, _cut(text, 4000), _cut(hint, 2000), job),
         )
+
+    @contextmanager
+    def _queue_transaction(self) -> Iterator[None]:
+        """A transaction after which the order of the queue is to be found out anew."""
+        with self._transaction():
+            yield
+        self._order = None
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -204,6 +341,10 @@ class JobStore:
             if self._db.in_transaction:  # SQLite may have rolled back by itself, on a full disk
                 self._db.execute("ROLLBACK")
             raise
+
+
+def _tier(waiting: Waiting) -> tuple[bool, int]:
+    return waiting.resumed, waiting.priority
 
 
 def _cut(text: str, most: int) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..wire import messages, paths
+from ..wire import messages, paths, versions
 from .answering import Fields, Reply, Server, Session, page
 from .aside_requests import AsideRequests
 from .asides import Asides
@@ -16,11 +16,11 @@ from .job_requests import QUEUED_MAX, JobRequests
 from .jobs import JobStore
 from .metrics import Sample
 from .refusal import Refusal
+from .retention import DAY_S, Keeping, to_forget
 from .scheduler import Scheduler
-from .transfer_requests import TransferRequests
+from .transfer_requests import TransferRequests, caps
+from .trash import Trash
 from .uploads import Uploads
-
-KEEP_S = 14 * 24 * 3600.0
 
 
 class Requests:
@@ -38,29 +38,38 @@ class Requests:
         code_version: str,
         stop: Callable[[str], None],
         samples: Callable[[], list[Sample]],
+        trash: Trash,
+        keeping: Keeping,
     ) -> None:
         self._stop, self._samples = stop, samples
         self._proofs = paths.proofs_folder(home)
         shutil.rmtree(self._proofs, ignore_errors=True)
         paths.make_private(self._proofs)
         self._about = {"server": server, "gpu": gpu, "instance": instance}
-        uploads = Uploads(paths.uploads_folder(home))
-        self._server = Server(store, scheduler, uploads, Asides(), paths.jobs_folder(home), code_version)
+        uploads = Uploads(paths.uploads_folder(home), store.uploads_in_use)
+        jobs = paths.jobs_folder(home)
+        self._server = Server(store, scheduler, uploads, Asides(), jobs, code_version, trash, keeping)
         transfers = TransferRequests(self._server)
-        self._jobs = JobRequests(self._server, transfers)
-        parts = (self, self._jobs, transfers, AsideRequests(self._server))
+        parts = (self, JobRequests(self._server, transfers), transfers, AsideRequests(self._server))
         self._answers = {kind: next(getattr(p, kind) for p in parts if hasattr(p, kind)) for kind in messages.REQUESTS}
 
-    def sweep(self) -> None:
-        """Forget what is older than KEEP_S: jobs that have ended, with their files, and uploads."""
-        oldest = time.time() - KEEP_S
-        self._server.uploads.forget_before(oldest)
-        for job in self._server.store.ended_before(oldest):
-            self._jobs.forget(job)
+    def outdated(self) -> list[str]:
+        """Ids of the jobs to forget; uploads that nobody uses any more are forgotten on the way."""
+        store, keeping = self._server.store, self._server.keeping
+        store.keep_clock()
+        self._server.uploads.forget_before(time.time() - keeping.keep_days * DAY_S)
+        return to_forget(store.kept(), store.now(), keeping)
+
+    def forget(self, job_id: str) -> None:
+        """Forget a job, if it still is to be."""
+        job = self._server.store.find(job_id)
+        if job is not None and job.state in messages.ENDED and not job.pinned:
+            self._server.forget(job)
 
     def close(self) -> None:
         """End what was begun for clients."""
         self._server.asides.close()
+        self._server.uploads.close()
 
     def answer(self, kind: str, session: Session, header: Fields, frames: list[bytes]) -> Reply:
         """The reply to a checked request. Raises Refusal or UserError when it is not fulfilled."""
@@ -70,21 +79,18 @@ class Requests:
         return reply if isinstance(reply, tuple) else (reply, [])
 
     def hello(self, session: Session, header: Fields, _: list[bytes]) -> Fields:
+        said = {name: header[name] for name in ("client", "ver_min", "ver_max", "caps")}
+        apart = versions.disagreement(self._about["server"], **said)
+        if apart:
+            raise Refusal("version", *apart)
         version = min(header["ver_max"], messages.PROTOCOL_VERSION)
-        if version < max(header["ver_min"], messages.PROTOCOL_OLDEST):
-            raise Refusal(
-                "version",
-                f"The backend speaks protocol {messages.PROTOCOL_OLDEST} to {messages.PROTOCOL_VERSION}, "
-                f"the add-on {header['ver_min']} to {header['ver_max']}",
-                "update the older of the two",
-            )
         session.forget_proof()
         session.version, session.same_host, session.nonce = version, False, secrets.token_hex(32)
         session.proof = self._proofs / f"nonce-{secrets.token_hex(16)}"
         session.proof.touch(mode=0o600)
         session.proof.write_text(session.nonce, encoding="ascii")
         limits = {"upload": messages.UPLOAD_MAX, "queued": QUEUED_MAX}
-        return {"ver": version, **self._about, "limits": limits, "proof": str(session.proof)}
+        return {"ver": version, **self._about, "limits": limits, "proof": str(session.proof), "caps": list(caps())}
 
     def prove(self, session: Session, header: Fields, _: list[bytes]) -> Fields:
         session.same_host = bool(session.nonce) and secrets.compare_digest(header["nonce"], session.nonce)

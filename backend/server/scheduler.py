@@ -1,12 +1,14 @@
-"""The scheduler: takes jobs from the queue to a worker process, one at a time, and records what becomes of them."""
+"""The scheduler: takes jobs from the queue to the executor, as many as it has room for, and records how they go."""
 
 from __future__ import annotations
 
+import errno
 import logging
+import math
 import shutil
 import sqlite3
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,14 +19,18 @@ from .executor import Executor, Running
 from .jobs import Job, JobStore
 from .metrics import Metrics
 from .process import Outcome
+from .trash import Trash
 
 log = logging.getLogger(__name__)
 
 LOG_NAME = "log.txt"
 CAPTURE = "capture"
 LIVE = "live"
-LOG_EVENTS_MAX = 500  # of one attempt; the job's log has the rest
+EVENTS_MAX = 500  # of each kind in one attempt; the job's log has the rest
 RETRY_S = 1.0
+FAULTS_MAX = 4  # lost workers of one job, in whatever stages
+GIB = 1024**3
+DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 IDLE = {"stage": "", "stage_fraction": 0.0, "fraction": 0.0}
 
@@ -34,16 +40,19 @@ class _Active:
     job: Job
     worker: Running
     progress: dict[str, Any] = field(default_factory=lambda: dict(IDLE))
-    log_events: int = 0
+    told: Counter[str] = field(default_factory=Counter)  # events by kind
     live: dict[int, int] = field(default_factory=dict)  # frame -> number of its newest version
-    cancelled: bool = False
+    cancelled: bool = False  # by its owner
+    parked: bool = False  # by the server, which ends
     ended: bool = False
+    alone: bool = False  # no other job ran beside it when it ended
 
 
 class Scheduler:
-    """Runs queued jobs in the order they came. `changed` collects the ids of jobs whose state or progress moved.
+    """Runs queued jobs in turn. `changed` collects the ids of jobs whose state or progress moved.
 
-    `cache` is where jobs keep results of stages for each other; None for nowhere.
+    `cache` is where jobs keep results of stages for each other; None for nowhere. A job begins when `keep_free` bytes
+    and twice its footage are free on the disk.
     """
 
     def __init__(
@@ -51,24 +60,28 @@ class Scheduler:
         store: JobStore,
         jobs: Path,
         executor: Executor,
+        trash: Trash,
         notify: Callable[[], None] = lambda: None,
         cache: Path | None = None,
         metrics: Metrics | None = None,
+        keep_free: int = 0,
     ) -> None:
         self.changed: set[str] = set()
         self.accepting = True
-        self._store, self._jobs, self._executor, self._notify = store, jobs, executor, notify
-        self._cache = cache
+        self._store, self._jobs, self._executor, self._trash, self._notify = store, jobs, executor, trash, notify
+        self._cache, self._keep_free = cache, keep_free
         self._metrics = metrics or Metrics()
-        self._active: _Active | None = None
+        self._active: dict[str, _Active] = {}
         # What is not recorded yet. On a full disk it waits here, and the next job with it.
         self._unrecorded: deque[Callable[[], None]] = deque()
         self._retry_at = 0.0
+        self._stands_still = False
+        self._told_of_room: set[str] = set()
 
     @property
     def busy(self) -> bool:
-        """Whether a job runs, or its end is still to be recorded."""
-        return self._active is not None or bool(self._unrecorded)
+        """Whether a job runs, or what became of one is still to be recorded."""
+        return bool(self._active or self._unrecorded)
 
     def folder(self, job: str) -> Path:
         """The job's folder on the server's disk."""
@@ -78,28 +91,40 @@ class Scheduler:
         """Whether the result of a finished job is still on the disk."""
         return (self.folder(job) / CAPTURE / "capture.json").is_file()
 
+    def begin(self) -> None:
+        """Queue again what ran when the last server ended."""
+        for job in self._store.running():
+            self._unrecorded.append(partial(self._resume, job))
+        self.tick()
+
     def tick(self) -> None:
-        """Record what the worker told, and start the next job when there is none."""
-        active = self._active
-        if active is not None:
+        """Record what the workers told, and start the next jobs where there is room for them."""
+        for active in self._active.values():
             while not active.worker.events.empty():
                 self._take(active, active.worker.events.get())
         if time.monotonic() < self._retry_at:
             return
         try:
             self._record()
-            if active is not None and active.ended:
-                self._active = None
-            if self._active is None and self.accepting and self._executor.free():
-                self._start_next()
-        except (sqlite3.Error, OSError):  # a full disk is an OperationalError of SQLite's
-            log.exception("the queue stands still; trying again")
+            self._active = {job: active for job, active in self._active.items() if not active.ended}
+            if self.accepting:
+                self._start_waiting()
+            self._stands_still = False
+        except (sqlite3.Error, OSError) as error:  # a full disk is an OperationalError of SQLite's
+            if not self._stands_still:
+                log.error("the queue stands still and goes on by itself: %s", error)
+            self._stands_still = True
             self._retry_at = time.monotonic() + RETRY_S
+
+    def record(self, deed: Callable[[], None]) -> None:
+        """Do something to the store now, or as soon as the disk takes it."""
+        self._unrecorded.append(deed)
+        self.tick()
 
     def status(self, job: Job) -> dict[str, Any]:
         """The fields of a `status` reply."""
-        active = self._active
-        progress = active.progress if active is not None and active.job.id == job.id else IDLE
+        active = self._active.get(job.id)
+        progress = {**active.progress, "where": active.worker.where[:200]} if active is not None else IDLE
         if job.state == "done":
             progress = {**IDLE, "stage_fraction": 1.0, "fraction": 1.0}
         position = self._store.position(job)
@@ -107,32 +132,47 @@ class Scheduler:
 
     def live(self, job: Job) -> list[tuple[int, int]]:
         """(number, frame) of the newest version of each frame that the job shows, in order; only while it runs."""
-        active = self._active
-        return sorted((n, f) for f, n in active.live.items()) if active is not None and active.job.id == job.id else []
+        active = self._active.get(job.id)
+        return sorted((n, frame) for frame, n in active.live.items()) if active is not None else []
 
     def cancel(self, job: Job) -> None:
         """Stop the job wherever it is; a running one is told cancelled once its process and its files are gone."""
-        active = self._active
-        if active is not None and active.job.id == job.id:
+        active = self._active.get(job.id)
+        if active is not None:
             active.cancelled = True
             active.worker.cancel()
-        elif job.state == "queued":
-            clear(self.folder(job.id), keep=(LOG_NAME,))
+        elif job.state in ("queued", "running"):  # 'running' until it is recorded that the last server's end stopped it
+            self._clear(job.id)
             self._store.end(job.id, "cancelled")
             self.changed.add(job.id)
 
+    def park(self) -> None:
+        """Ask what runs to stop at its next step; `busy` until it has. It is queued again, without any blame."""
+        self.accepting = False
+        for active in self._active.values():
+            active.parked = True
+            active.worker.cancel()
+
     def stop(self) -> None:
-        """Kill the running worker without an outcome: its job is queued again when the server next starts."""
+        """Kill the running workers without an outcome: their jobs are queued again when the server next starts."""
         self.accepting = False
         self._executor.close()
 
-    def _start_next(self) -> None:
-        job = self._store.next_queued()
-        if job is None:
-            return
+    def _start_waiting(self) -> None:
+        for job_id in self._store.order():
+            if job_id in self._active:
+                continue
+            if self._executor.free() < 1 or not self._start(job_id):
+                return
+
+    def _start(self, job_id: str) -> bool:
+        """Begin a job; False when it has to wait, and those behind it as well."""
+        job = self._store.find(job_id)
+        if job is None or not self._has_room(job):
+            return False
         folder = self.folder(job.id)
         folder.mkdir(parents=True, exist_ok=True)
-        clear(folder, keep=(LOG_NAME,))
+        self._clear(job.id)
         spec = {
             **job.spec,
             "out": str(folder / CAPTURE),
@@ -142,66 +182,141 @@ class Scheduler:
             "live": str(folder / LIVE),
             "replace": True,
         }
-        self._store.start(job.id)
         try:
             worker = self._executor.start(spec, folder / LOG_NAME, notify=self._notify, cleanup=partial(_tidy, folder))
         except OSError as error:
-            self._store.end(job.id, "failed", f"The worker process cannot be started ({error})", "restart the backend")
-            return
+            if error.errno in DISK_FULL:
+                raise
+            self._lost(job, "", Outcome("failed", f"The worker process cannot be started ({error})", cause="crash"))
+            self._retry_at = time.monotonic() + RETRY_S
+            return False
         log.info("job %s runs on %s", job.id, worker.where)
-        self._active = _Active(job, worker)
+        self._active[job.id] = _Active(job, worker)
+        self._told_of_room.discard(job.id)
         self.changed.add(job.id)
+        self._unrecorded.append(partial(self._store.start, job.id))
+        self._record()
+        return True
+
+    def _has_room(self, job: Job) -> bool:
+        """Whether the disk has room for the job; it is told once when it has not."""
+        free = shutil.disk_usage(self._jobs).free
+        needed = self._keep_free + 2 * int(job.spec.get("footage_bytes", 0))
+        if free < needed and job.id not in self._told_of_room:
+            text = f"The job waits: {free / GIB:.1f} GiB of the backend's disk are free, it needs {needed / GIB:.1f}"
+            self._store.add_event(job.id, "log", text, "warning", "delete jobs that you do not need")
+            self._told_of_room.add(job.id)
+            self.changed.add(job.id)
+        return free >= needed
 
     def _take(self, active: _Active, event: dict[str, Any] | Outcome) -> None:
         """One event of the worker: progress is kept as the newest value, everything else becomes a numbered event."""
-        job = active.job.id
-        self.changed.add(job)
+        self.changed.add(active.job.id)
         if isinstance(event, Outcome):
             self._end(active, event)
-        elif event["t"] == "progress":
-            stage, eta_s = str(event["stage"]), event["eta_s"]
-            if stage != active.progress["stage"]:
-                self._unrecorded.append(lambda: self._store.add_event(job, "stage", stage))
-            active.progress = {
-                "stage": stage,
-                "stage_fraction": float(event["stage_fraction"]),
-                "fraction": float(event["fraction"]),
-                **({} if eta_s is None else {"eta_s": float(eta_s)}),
-            }
-        elif event["t"] == "live":
-            active.live[int(event["frame"])] = int(event["n"])
-        elif event["t"] == "log" and active.log_events < LOG_EVENTS_MAX:
-            active.log_events += 1
-            self._unrecorded.append(lambda: self._store.add_event(job, "log", event["text"], event["level"]))
+            return
+        try:
+            if event["t"] == "progress":
+                stage = str(event["stage"])[:200]
+                if stage != active.progress["stage"]:
+                    self._tell(active, "stage", stage)
+                eta_s = event["eta_s"]
+                active.progress = {
+                    "stage": stage,
+                    "stage_fraction": _fraction(event["stage_fraction"]),
+                    "fraction": _fraction(event["fraction"]),
+                    **({} if eta_s is None or not 0 <= eta_s <= 1e10 else {"eta_s": float(eta_s)}),
+                }
+            elif event["t"] == "live":
+                active.live[int(event["frame"])] = int(event["n"])
+            elif event["t"] == "log":
+                self._tell(active, "log", event["text"], event["level"])
+            elif event["t"] == "retry":
+                self._tell(active, "retry", event["text"], "warning")
+        except (KeyError, TypeError, ValueError):
+            log.error("job %s: its worker said %.200r", active.job.id, event)
+
+    def _tell(self, active: _Active, kind: str, text: str, level: str = "info") -> None:
+        active.told[kind] += 1
+        if active.told[kind] <= EVENTS_MAX:
+            self._unrecorded.append(partial(self._store.add_event, active.job.id, kind, str(text), str(level)))
 
     def _end(self, active: _Active, outcome: Outcome) -> None:
-        job = active.job.id
+        active.alone = all(other.ended for other in self._active.values() if other is not active)
         active.ended = True
-        if active.cancelled and outcome.state == "done":  # it finished while the user cancelled: the user's word counts
-            clear(self.folder(job), keep=(LOG_NAME,))
-            outcome = Outcome("cancelled")
         self._metrics.ended(active.job.engine, outcome)
-        log.info("job %s: %s %s", job, outcome.state, outcome.message)
-        self._unrecorded.append(
-            lambda: self._store.end(job, outcome.state, outcome.message, outcome.hint, outcome.files)
-        )
+        self._unrecorded.append(partial(self._settle, active, outcome))
+
+    def _settle(self, active: _Active, outcome: Outcome) -> None:
+        """Record the end of an attempt. What its owner said meanwhile counts, whatever the worker did."""
+        job, state = active.job, outcome.state
+        if active.cancelled and state != "cancelled":
+            self._clear(job.id)
+            state = "cancelled"
+        log.info("job %s: %s %s", job.id, state, outcome.message)
+        if active.parked and not active.cancelled and (state == "cancelled" or outcome.cause):
+            self._store.requeue(job.id, "queued", "The backend was stopped")
+        elif outcome.cause and state == "failed":
+            self._lost(job, active.progress["stage"], outcome, active.alone)
+        elif state == "done":
+            self._store.end(job.id, state, files=outcome.files, size=_size(self.folder(job.id), outcome))
+        else:
+            text, hint = (outcome.message, outcome.hint) if state == "failed" else ("", "")
+            self._store.end(job.id, state, text, hint, size=_size(self.folder(job.id)))
+
+    def _lost(self, job: Job, stage: str, outcome: Outcome, alone: bool = False) -> None:
+        """A worker was lost in a stage: the job is tried once more, but not where it was lost before.
+
+        Nor when it ran out of memory although it had the machine to itself: it would again.
+        """
+        faults = {**job.faults, stage: job.faults.get(stage, 0) + 1}
+        where = f" in '{stage}'" if stage else ""
+        hopeless = outcome.cause == "out_of_memory" and alone
+        self.changed.add(job.id)
+        if hopeless or faults[stage] > 1 or sum(faults.values()) >= FAULTS_MAX:
+            again = " again" if faults[stage] > 1 else ""
+            text = f"{outcome.message}{where}{again}"
+            self._store.end(job.id, "failed", text, outcome.hint, size=_size(self.folder(job.id)))
+        else:
+            text = f"{outcome.message}{where}; the job goes on from its last finished stage"
+            self._store.requeue(job.id, "retry", text, outcome.hint, faults)
+
+    def _resume(self, job: str) -> None:
+        known = self._store.find(job)
+        if known is not None and known.state == "running":  # it may have been cancelled meanwhile
+            self._store.requeue(job, "queued", "The backend was restarted")
 
     def _record(self) -> None:
         while self._unrecorded:
             self._unrecorded[0]()
             self._unrecorded.popleft()
 
+    def _clear(self, job: str) -> None:
+        """Leave nothing in a job's folder but its log."""
+        for path in _besides(self.folder(job), (LOG_NAME,)):
+            self._trash.take(path)
+
 
 def _tidy(folder: Path, outcome: Outcome) -> None:
-    clear(folder, keep=(LOG_NAME, CAPTURE) if outcome.state == "done" else (LOG_NAME,))
-
-
-def clear(folder: Path, keep: Sequence[str] = ()) -> None:
-    """Remove everything in a job's folder but what `keep` names."""
-    for path in list(folder.iterdir()) if folder.is_dir() else []:
-        if path.name in keep:
-            continue
+    """What a worker leaves behind; not called by the server's own thread."""
+    for path in _besides(folder, (LOG_NAME, CAPTURE) if outcome.state == "done" else (LOG_NAME,)):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def _besides(folder: Path, keep: Sequence[str]) -> list[Path]:
+    return [path for path in folder.iterdir() if path.name not in keep] if folder.is_dir() else []
+
+
+def _size(folder: Path, outcome: Outcome | None = None) -> int:
+    """Bytes of what is kept of a job: its log and its result."""
+    log_file = folder / LOG_NAME
+    result = sum(file["size"] for file in outcome.files) if outcome is not None else 0
+    return result + (log_file.stat().st_size if log_file.is_file() else 0)
+
+
+def _fraction(value: Any) -> float:
+    value = float(value)
+    return min(max(value, 0.0), 1.0) if math.isfinite(value) else 0.0

@@ -22,6 +22,9 @@ UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 STATES = ("queued", "running", "done", "failed", "cancelled")
 ENDED = ("done", "failed", "cancelled")
 
+#: How a result is fetched: as its files, or as one file (compact.py), made on request.
+ENCODINGS = ("exact", "compact-zstd", "compact-zlib")
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -78,11 +81,14 @@ JOB_ID = matching(JOB, "a job id")
 HASH = matching(SHA256, "a SHA-256 in lower-case hex")
 FILE_NAME = matching(NAME, "a file name without folders")
 COUNT = integer(0, 2**31)
+CRC = integer(0, 2**32 - 1)
 SIZE = integer(0, 2**53)
 STATE = choice(*STATES)
 FRACTION = number(0, 1)
 SECONDS = number(0, 1e10)
 VERSION = integer(1, 999)
+PRIORITY = integer(-9, 9)
+TICKET = matching(JOB, "a ticket of 32 hex digits")
 STATUS = {
     "job": JOB_ID,
     "state": STATE,
@@ -92,12 +98,28 @@ STATUS = {
     "fraction": FRACTION,
     "eta_s": optional(SECONDS),  # absent: not known
     "last": COUNT,  # number of the job's newest event
+    "where": optional(text(200)),  # while it runs: the device and machine
 }
+JOB_ROW = record(
+    job=JOB_ID,
+    state=STATE,
+    created=SECONDS,
+    name=text(200),
+    engine=text(64),
+    priority=PRIORITY,
+    pinned=FLAG,
+    position=COUNT,
+    ended=optional(SECONDS),  # absent: not over
+    attempt=COUNT,
+    bytes=SIZE,
+    ticket=optional(TICKET),  # the newest that it was submitted with
+)
 
 LABELS = Kind(
     lambda v: isinstance(v, dict) and len(v) <= 4 and all(isinstance(t, str) and len(t) <= 80 for t in v.values()),
     "a table of at most 4 texts",
 )
+ENCODING = choice(*ENCODINGS)
 SIDE = integer(1, 65536)
 CLIP_FACTS = record(
     kind=choice("video", "images"),
@@ -132,18 +154,23 @@ REQUESTS: dict[str, dict[str, Kind]] = {
     "prove": {"nonce": HASH},
     "ping": {},
     "upload_open": {"sha256": HASH, "size": integer(1, UPLOAD_MAX)},
-    "upload_chunk": {"sha256": HASH, "off": SIZE, "crc": integer(0, 2**32 - 1)},
+    "upload_chunk": {"sha256": HASH, "off": SIZE, "crc": optional(CRC)},
     "submit": {
         "sha256": HASH,
         "kind": choice("file", "folder", "sequence"),
         "name": FILE_NAME,
         "path": optional(text(4096)),  # absent: uploaded before
+        "sample": optional(HASH),  # what bundle.sample says of what is at `path`
         "size": SIZE,
         "masks_sha256": optional(HASH),
         "masks_path": optional(text(4096)),
+        "masks_sample": optional(HASH),
         "masks_size": optional(SIZE),
         "settings": TABLE,
+        "priority": optional(PRIORITY),
+        "ticket": optional(TICKET),  # chosen by the client: what has the same ticket is the same job
     },
+    "find": {"ticket": TICKET},
     "probe": {"path": text(4096)},
     "estimate": {
         "settings": TABLE,
@@ -155,12 +182,22 @@ REQUESTS: dict[str, dict[str, Kind]] = {
     "status": {"job": JOB_ID},
     "events": {"job": JOB_ID, "since": COUNT},
     "list": {"first": COUNT},
-    "result_index": {"job": JOB_ID, "first": COUNT},
-    "get": {"job": JOB_ID, "name": FILE_NAME, "off": SIZE, "n": integer(1, CHUNK)},
+    "result_index": {"job": JOB_ID, "first": COUNT, "encoding": optional(ENCODING)},
+    "get": {
+        "job": JOB_ID,
+        "name": FILE_NAME,
+        "off": SIZE,
+        "n": integer(1, CHUNK),
+        "encoding": optional(ENCODING),
+    },
     "live": {"job": JOB_ID, "since": COUNT},
     "live_get": {"job": JOB_ID, "frame": COUNT},
     "cancel": {"job": JOB_ID},
     "delete": {"job": JOB_ID},
+    "prioritise": {"job": JOB_ID, "priority": PRIORITY},
+    "reorder": {"job": JOB_ID, "before": optional(JOB_ID)},  # absent: last
+    "pin": {"job": JOB_ID, "pinned": FLAG},
+    "usage": {},
     "metrics": {"first": COUNT},
     "shutdown": {"how": choice("drain", "park", "now")},
 }
@@ -173,12 +210,14 @@ REPLIES: dict[str, dict[str, Kind]] = {
         "limits": record(upload=SIZE, queued=COUNT),
         "instance": matching(JOB, "an instance id"),
         "proof": optional(text(4096)),
+        "caps": optional(many(text(40), 32)),
     },
     "prove": {"same_host": FLAG},
     "ping": {},
-    "upload_open": {"have": SIZE},
+    "upload_open": {"have": SIZE, "whole": FLAG},  # all of it there and not whole: being read through, ask again
     "upload_chunk": {"have": SIZE},
     "submit": {"job": JOB_ID, "existed": FLAG, "state": STATE, "position": COUNT, "since": COUNT},
+    "find": {"job": JOB_ID, "state": STATE, "since": COUNT, "last": COUNT},
     "probe": {"ready": FLAG, "facts": optional(CLIP_FACTS)},  # not ready: ask again
     "estimate": {"ready": FLAG, "estimate": optional(ESTIMATE)},
     "status": STATUS,
@@ -191,19 +230,24 @@ REPLIES: dict[str, dict[str, Kind]] = {
         "position": COUNT,
     },
     "list": {
-        "jobs": many(record(job=JOB_ID, state=STATE, created=SECONDS, name=text(200), engine=text(64)), 1000),
+        "jobs": many(JOB_ROW, 1000),
         "total": COUNT,
     },
     "result_index": {
-        "files": many(record(name=FILE_NAME, size=SIZE), 1000),
+        "ready": FLAG,  # false: being made, ask again
+        "files": many(record(name=FILE_NAME, size=SIZE, sha256=optional(HASH)), 1000),
         "total": COUNT,
         "path": optional(text(4096)),
     },
-    "get": {"off": SIZE, "size": SIZE, "crc": integer(0, 2**32 - 1)},
+    "get": {"off": SIZE, "size": SIZE},
     "live": {"attempt": COUNT, "last": COUNT, "frames": many(record(n=COUNT, frame=COUNT), 1000)},
-    "live_get": {"crc": integer(0, 2**32 - 1)},
+    "live_get": {"crc": CRC},
     "cancel": {"state": STATE},
     "delete": {},
+    "prioritise": {"priority": PRIORITY, "position": COUNT},
+    "reorder": {"position": COUNT},
+    "pin": {"pinned": FLAG},
+    "usage": {"jobs": COUNT, "bytes": SIZE, "quota": optional(SIZE), "free": SIZE},  # no quota: as much as there is
     "metrics": {
         "samples": many(record(name=text(80), labels=LABELS, value=number(0, 1e18)), 1000),
         "total": COUNT,

@@ -35,6 +35,7 @@ class LocalExecutor:
         self, spec: Spec, log_file: Path, *, notify: Callable[[], None], cleanup: Callable[[Outcome], None]
     ) -> WorkerProcess:
         """Begin a job on the first free device. Raises OSError when no process can be made."""
+        self.free()  # forgets those that ended
         device = next(d for d in self._devices if d not in self._running)
         told, environment = seen_alone(device, os.environ)
         worker = WorkerProcess(

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
+import stat
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ ANSWER_S = 2.0  # a request waits this long without hearing anything
 LONGER_S = {"hello": 5.0, "upload_chunk": 30.0, "get": 30.0}
 QUIET_S = 2.0  # a ping after this much silence
 BACK_OFF_S = (0.1, 5.0)
+SLOW_DOWN_S = 0.3  # until a request is sent again that the server put off
 PROOF_NAME = re.compile(r"nonce-[0-9a-f]{32}")
 PROOF = re.compile(r"[0-9a-f]{64}")
 
@@ -196,7 +199,9 @@ class Link:
         pending = self._pending.get(header["id"])
         if pending is None or pending.reply.done():
             return  # the answer to a request that was sent twice, or given up
-        if kind == "error":
+        if kind == "error" and header["code"] == "slow_down":
+            asyncio.get_running_loop().call_later(SLOW_DOWN_S, self._send_again, header["id"])
+        elif kind == "error":
             pending.reply.set_exception(Refused(header["code"], header["message"], header["hint"]))
         else:
             pending.reply.set_result((header, frames))
@@ -232,6 +237,10 @@ class Link:
         self._pending[self._last_id] = _Pending(parts, reply, LONGER_S.get(kind, ANSWER_S))
         return self._last_id
 
+    def _send_again(self, number: int) -> None:
+        if number in self._pending and self.up.is_set():
+            self._send(number)
+
     def _send(self, number: int) -> None:
         if self._socket is not None:
             self._pending[number].sent = time.monotonic()
@@ -261,10 +270,15 @@ def open_dealer(context: Context, connection: Connection) -> Socket:
 
 
 def _proof(path: str) -> str | None:
-    """The nonce in the server's proof file, when this machine has that file; of no other file is anything told."""
-    if not PROOF_NAME.fullmatch(Path(path).name):
+    """The nonce in the server's proof file, when this machine has that file; of no other file is anything told.
+
+    The path is the server's word: it must not lead Windows to another machine, nor this thread into a pipe.
+    """
+    if not PROOF_NAME.fullmatch(Path(path).name) or path.startswith(("\\\\", "//")):
         return None
     try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return None
         with open(path, encoding="ascii") as file:
             nonce = file.read(65)
     except (OSError, ValueError):

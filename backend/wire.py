@@ -1,6 +1,19 @@
 """The one door to `blender_addon.wire`: the backend reaches what both sides share through here alone."""
 
-from blender_addon.wire import bundle, capture, connection, errors, framing, live, messages, paths, settings, z85
+from blender_addon.wire import (
+    bundle,
+    capture,
+    compact,
+    connection,
+    errors,
+    framing,
+    live,
+    messages,
+    paths,
+    settings,
+    versions,
+    z85,
+)
 from blender_addon.wire.capture import (
     CONFIDENCE_CARD,
     CONFIDENCE_FILLED,
@@ -18,7 +31,7 @@ from blender_addon.wire.capture import (
 from blender_addon.wire.connection import Connection
 from blender_addon.wire.errors import Cancelled, KinoraError, ProtocolError, UserError
 from blender_addon.wire.facts import ClipFacts, Estimate
-from blender_addon.wire.folders import check_writable, names_in, staged_folder
+from blender_addon.wire.folders import check_writable, flush, names_in, staged_folder
 from blender_addon.wire.gltf import GltfFile
 from blender_addon.wire.live import LiveFrame
 from blender_addon.wire.settings import (
@@ -61,8 +74,10 @@ __all__ = [
     "bundle",
     "capture",
     "check_writable",
+    "compact",
     "connection",
     "errors",
+    "flush",
     "framing",
     "live",
     "messages",
@@ -71,6 +86,7 @@ __all__ = [
     "read_capture",
     "settings",
     "staged_folder",
+    "versions",
     "write_capture",
     "z85",
 ]

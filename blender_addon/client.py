@@ -32,7 +32,7 @@ from .events import (
 from .job import Job, Order
 from .link import Link, Refused
 from .live import Feed, WaitingRoom
-from .server_job import Listing, ServerJob
+from .server_job import Listing, ServerJob, Usage
 from .wire.connection import Connection
 from .wire.facts import ClipFacts, Estimate
 from .wire.settings import JobSettings
@@ -60,9 +60,13 @@ ASK_AGAIN_S = 0.2  # for an answer that a child of the server is still at
 
 
 class Client:
-    """A server's client. `share_files` False sends and fetches everything through the socket."""
+    """A server's client. `share_files` False sends and fetches everything through the socket.
 
-    def __init__(self, connection: Connection, *, share_files: bool = True) -> None:
+    `encoding` is how results come through the socket: 'exact', or 'compact' for slow lines (docs/capture.md).
+    """
+
+    def __init__(self, connection: Connection, *, share_files: bool = True, encoding: str = "exact") -> None:
+        self.encoding = encoding  # of what is submitted or attached from now on
         # Not the platform's default loop: on Windows that one cannot wait for ZeroMQ's sockets.
         self._loop = asyncio.SelectorEventLoop()
         self._thread = threading.Thread(target=self._run_thread, name="kinora-client", daemon=True)
@@ -97,7 +101,9 @@ class Client:
         """Ask for the capture of `clip` in the folder `out`; returns a ticket at once."""
         ticket = uuid.uuid4().hex[:12]
         known_masks = Path(masks).absolute() if masks else None
-        order = Order(Path(clip).absolute(), settings, Path(out).absolute(), known_masks, replace)
+        order = Order(
+            Path(clip).absolute(), settings, Path(out).absolute(), known_masks, replace, encoding=self.encoding
+        )
         self._loop.call_soon_threadsafe(self._begin, ticket, order)
         return ticket
 
@@ -107,7 +113,7 @@ class Client:
         The events are those of a job that was submitted. `clip` is its footage as this machine knows it.
         """
         ticket = uuid.uuid4().hex[:12]
-        order = Order(Path(clip), None, Path(out).absolute(), replace=replace, job=job)
+        order = Order(Path(clip), None, Path(out).absolute(), replace=replace, job=job, encoding=self.encoding)
         self._loop.call_soon_threadsafe(self._begin, ticket, order)
         return ticket
 
@@ -185,7 +191,7 @@ class Client:
             found |= {row["job"]: ServerJob.from_row(row) for row in reply["jobs"]}
             first += len(reply["jobs"])
             if first >= reply["total"] or not reply["jobs"]:
-                return Listing(tuple(found.values()))
+                return Listing(tuple(found.values()), Usage.from_reply(await self._reply("usage", {})))
 
     def _go(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that no job waits for."""

@@ -45,13 +45,17 @@ class JobQueued(Event):
 
 @dataclass(frozen=True)
 class JobProgress(Event):
-    """How far the job is; `eta_s` is None when not known."""
+    """How far the job is; `eta_s` is None when not known. With `total_bytes`, the stage moves data: so many of them."""
 
     ticket: str
     stage: str
     stage_fraction: float
     fraction: float
     eta_s: float | None
+    done_bytes: int = 0
+    total_bytes: int = 0
+    bytes_per_s: float | None = None
+    where: str = ""  # device and machine that it runs on
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Any
 from .events import Event, JobCancelled, JobDone, JobFailed, JobLog, JobProgress, JobQueued
 from .link import Link, Refused
 from .live import Feed
-from .transfer import fetch, in_thread, upload
-from .wire.bundle import Bundle, identify
+from .transfer import Errand, Moved, fetch, in_thread, upload
+from .wire.bundle import Bundle, identify, sample
 from .wire.capture import check_output_folder
 from .wire.errors import Cancelled, UserError
 from .wire.messages import ENDED, safe_name
@@ -36,6 +36,7 @@ class Order:
     masks: Path | None = None
     replace: bool = False
     job: str = ""
+    encoding: str = "exact"  # of the result over the wire: 'exact' or 'compact'
 
 
 class Job:
@@ -52,6 +53,8 @@ class Job:
         self.id = ""  # the server's, once it has the job
         self._order, self._link, self._emit, self._turn = order, link, emit, turn
         self._followed = False  # the server works on it
+        self._given_up = False  # by the user
+        self._waits_for = ""
         self._last = 0  # number of the newest event that was taken
         self._moved = asyncio.Event()
         self._ordering: asyncio.Task[dict[str, Any]] | None = None  # the `submit` that is under way, or was
@@ -59,6 +62,7 @@ class Job:
 
     async def cancel(self) -> None:
         """Tell the server, now or when it can be reached again; for the user the job is over soon in any case."""
+        self._given_up = True
         if not self._followed and (self._ordering is None or self._ordering.done()):
             self.task.cancel()
             return
@@ -83,7 +87,10 @@ class Job:
         if push["job"] != self.id or not self._followed:
             return
         if push["state"] == "running" and push["stage"]:
-            self._progress(push["stage"], push["stage_fraction"], push["fraction"], push.get("eta_s"))
+            where, eta_s = push.get("where", ""), push.get("eta_s")
+            self._emit(
+                JobProgress(self.ticket, push["stage"], push["stage_fraction"], push["fraction"], eta_s, where=where)
+            )
         if push["last"] > self._last:
             self._moved.set()
         self.feed.stir()
@@ -96,9 +103,9 @@ class Job:
                 async with self._turn:
                     await self._submit(*await self._identify())
             await self._follow_and_watch()
-            told = lambda fraction: self._progress("Fetching the result", fraction, 1.0)  # noqa: E731
-            order = self._order
-            await fetch(self._link, self.id, order.out, order.clip, tag=self.ticket, replace=order.replace, told=told)
+            order, kept = self._order, lambda: not self._given_up
+            errand = Errand(self.id, order.out, order.clip, self.ticket, order.replace, order.encoding, kept)
+            await fetch(self._link, errand, lambda moved: self._moving(moved, 1.0), self._warn)
             self._emit(JobDone(self.ticket, order.out))
         except (UserError, Refused) as error:
             self._emit(JobFailed(self.ticket, error.message, error.hint))
@@ -109,8 +116,19 @@ class Job:
             message = f"The add-on stopped on an error of Kinora ({type(error).__name__}: {error})"
             self._emit(JobFailed(self.ticket, message, "this is a bug; see Blender's console"))
 
-    def _progress(self, stage: str, stage_fraction: float, fraction: float, eta_s: float | None = None) -> None:
-        self._emit(JobProgress(self.ticket, stage, stage_fraction, fraction, eta_s))
+    def _moving(self, moved: Moved, fraction: float) -> None:
+        """Progress of a transfer; what it waits for is told once."""
+        if moved.waits_for and moved.waits_for != self._waits_for:
+            self._warn(moved.waits_for)
+        self._waits_for = moved.waits_for
+        stage, eta_s = moved.stage, moved.eta_s
+        event = JobProgress(
+            self.ticket, stage, moved.fraction, fraction, eta_s, moved.done, moved.total, moved.bytes_per_s
+        )
+        self._emit(event)
+
+    def _warn(self, text: str) -> None:
+        self._emit(JobLog(self.ticket, "warning", text))
 
     async def _identify(self) -> tuple[Bundle, Bundle | None]:
         order = self._order
@@ -135,9 +153,9 @@ class Job:
                 if refused.code not in ("not_same_host", "no_such_file"):
                     raise
         if reply is None:
-            await upload(self._link, clip, lambda fraction: self._progress("Sending the clip", fraction, 0.0))
-            if masks is not None:
-                await upload(self._link, masks, lambda fraction: self._progress("Sending the masks", fraction, 0.0))
+            for stage, footage in (("Sending the clip", clip), ("Sending the masks", masks)):
+                if footage is not None:
+                    await upload(self._link, footage, stage, lambda moved: self._moving(moved, 0.0))
             reply = await self._order_it(clip, masks, by_path=False)
         self._emit(JobQueued(self.ticket, self.id, reply["position"]))
 
@@ -171,11 +189,12 @@ class Job:
             "settings": self._order.settings.to_json(),
         }
         if by_path:
-            fields["path"] = str(clip.path)
+            fields |= {"path": str(clip.path), "sample": await in_thread(lambda abandoned: sample(clip.path))}
         if masks is not None:
             fields |= {"masks_sha256": masks.sha256, "masks_size": masks.size}
             if by_path:
-                fields["masks_path"] = str(masks.path)
+                fields |= {"masks_path": str(masks.path)}
+                fields |= {"masks_sample": await in_thread(lambda abandoned: sample(masks.path))}
         reply, _ = await self._link.request("submit", **fields)
         self.id, self._last, self._followed = reply["job"], reply["since"], True
         return reply

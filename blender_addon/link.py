@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import time
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from zmq.utils.monitor import parse_monitor_message
 from .wire.connection import Connection
 from .wire.errors import KinoraError, ProtocolError
 from .wire.framing import FRAME_MAX, decode, encode
-from .wire.messages import PROTOCOL_OLDEST, PROTOCOL_VERSION, PUSHES, check_reply
+from .wire.messages import ENCODINGS, PROTOCOL_OLDEST, PROTOCOL_VERSION, PUSHES, check_reply
+from .wire.versions import reads_captures
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +82,13 @@ class Link:
         on_down: Callable[[Lost], None] = lambda lost: None,
         on_push: Callable[[dict[str, Any]], None] = lambda push: None,
         prove_host: bool = True,
-        client: str = "kinora",
+        client: str = "",
     ) -> None:
         self.same_host = False
+        self.caps: frozenset[str] = frozenset()  # what the server can do beyond the version
         self.up = asyncio.Event()
-        self._connection, self._client, self._prove_host = connection, client, prove_host
+        self._connection, self._prove_host = connection, prove_host
+        self._client = client or f"Kinora add-on {own_version()}"
         self._on_up, self._on_down, self._on_push = on_up, on_down, on_push
         self._context = zmq.asyncio.Context()
         self._socket: Socket | None = None
@@ -147,7 +151,12 @@ class Link:
 
     async def _greet(self) -> None:
         """Say hello, prove the host, and send what waits."""
-        mine = {"ver_min": PROTOCOL_OLDEST, "ver_max": PROTOCOL_VERSION, "client": self._client, "caps": []}
+        mine = {
+            "ver_min": PROTOCOL_OLDEST,
+            "ver_max": PROTOCOL_VERSION,
+            "client": self._client,
+            "caps": [*ENCODINGS, reads_captures()],
+        }
         try:
             hello = await self._ask("hello", **mine)
             proof = _proof(hello.get("proof", "")) if self._prove_host else None
@@ -155,6 +164,7 @@ class Link:
                 self.same_host = (await self._ask("prove", nonce=proof))["same_host"]
         except Refused as refused:
             raise Lost(refused.message, refused.hint) from refused
+        self.caps = frozenset(hello.get("caps", ()))
         self.up.set()
         self._on_up(hello)
         for number in list(self._pending):
@@ -192,7 +202,8 @@ class Link:
             header, frames = decode(parts)
             kind = check_reply(header, frames)
         except ProtocolError as error:
-            raise Lost(f"The backend sent what this add-on does not understand ({error})", "update both") from error
+            words = f"The backend sent what this add-on does not understand ({error})"
+            raise Lost(words, "update the older of the two") from error
         if kind in PUSHES:
             self._on_push(header)
             return
@@ -245,6 +256,12 @@ class Link:
         if self._socket is not None:
             self._pending[number].sent = time.monotonic()
             self._socket.send_multipart(self._pending[number].parts, copy=False)
+
+
+def own_version() -> str:
+    """The extension's version, as its manifest has it."""
+    manifest = Path(__file__).parent / "blender_manifest.toml"
+    return tomllib.loads(manifest.read_text(encoding="utf-8"))["version"]
 
 
 def open_dealer(context: Context, connection: Connection) -> Socket:

@@ -10,7 +10,7 @@ from .wire.messages import ENDED
 
 @dataclass(frozen=True)
 class ServerJob:
-    """One row of the backend's list. Times are Unix seconds, 0 when not known; `size` is in bytes."""
+    """One row of the backend's list. Times are Unix seconds; `ended` is 0 while it has not."""
 
     job: str
     state: str  # one of wire.messages.STATES
@@ -19,10 +19,10 @@ class ServerJob:
     created: float
     ended: float = 0.0
     position: int = 0  # jobs that come before it
-    priority: int = 0
-    pinned: bool = False  # kept until the artist says otherwise
-    size: int = 0  # of its result
-    where: str = ""  # what it runs on, or ran on
+    priority: int = 0  # -9 to 9, the highest first
+    pinned: bool = False  # its result is kept until the artist says otherwise
+    attempt: int = 1
+    bytes: int = 0  # of its result
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> ServerJob:
@@ -36,11 +36,17 @@ class ServerJob:
 
 @dataclass(frozen=True)
 class Usage:
-    """What this client's jobs and clips take of the backend's disk, in bytes; `quota` 0: no limit."""
+    """What this client's jobs and clips take of the backend's disk, in bytes; without a quota, as much as is free."""
 
-    used: int
-    quota: int
+    jobs: int
+    bytes: int
     free: int
+    quota: int | None = None
+
+    @classmethod
+    def from_reply(cls, reply: dict[str, Any]) -> Usage:
+        """What the reply to `usage` says."""
+        return cls(reply["jobs"], reply["bytes"], reply["free"], reply.get("quota"))
 
 
 @dataclass(frozen=True)

@@ -3,29 +3,82 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
 import threading
-import zlib
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from .link import Link, Refused
+from .partial import Damaged, Partial, Row
+from .wire import compact
 from .wire.bundle import Bundle, pack
 from .wire.capture import check_output_folder
 from .wire.errors import Cancelled, UserError
-from .wire.folders import publish_folder
+from .wire.folders import flush, publish_folder
 from .wire.framing import CHUNK, CREDIT
 from .wire.messages import UPLOAD_MAX
+from .wire.results import check_files, check_room
 
 Result = TypeVar("Result")
-Told = Callable[[float], None]
+Piece = TypeVar("Piece")
 
-UPLOAD_TRIES = 5
+TRIES = 5  # without a step forward
+ASK_AGAIN_S = 0.2
+ROOM_S = 3.0  # until a server without room is asked again
+RATE_S = 5.0  # the rate is that of so long a time
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far a transfer is, in bytes; the rate is None at first. `waits_for` is for the user when it stands still."""
+
+    stage: str
+    done: int
+    total: int
+    bytes_per_s: float | None = None
+    waits_for: str = ""
+
+    @property
+    def fraction(self) -> float:
+        return min(1.0, self.done / max(1, self.total))
+
+    @property
+    def eta_s(self) -> float | None:
+        return (self.total - self.done) / self.bytes_per_s if self.bytes_per_s else None
+
+
+Told = Callable[[Moved], None]
+
+
+class Meter:
+    """Tells how far a transfer of `total` bytes is."""
+
+    def __init__(self, stage: str, total: int, told: Told) -> None:
+        self._stage, self._total, self._told = stage, total, told
+        self._past: deque[tuple[float, int]] = deque()
+
+    def at(self, done: int, waits_for: str = "") -> None:
+        """So many bytes are over."""
+        now = time.monotonic()
+        if self._past and done < self._past[-1][1]:  # it began again
+            self._past.clear()
+        self._past.append((now, done))
+        while now - self._past[0][0] > RATE_S:
+            self._past.popleft()
+        seconds = now - self._past[0][0]
+        rate = (done - self._past[0][1]) / seconds if seconds > 0.2 else None
+        self._told(Moved(self._stage, done, self._total, rate, waits_for))
 
 
 async def in_thread(work: Callable[[Callable[[], bool]], Result]) -> Result:
@@ -54,12 +107,13 @@ async def in_thread(work: Callable[[Callable[[], bool]], Result]) -> Result:
         raise
 
 
-async def upload(link: Link, footage: Bundle, told: Told = lambda fraction: None) -> None:
+async def upload(link: Link, footage: Bundle, stage: str, told: Told = lambda moved: None) -> None:
     """Send footage, or what the server does not have of it yet. Raises UserError when it changes meanwhile."""
     if footage.size > UPLOAD_MAX:
         raise UserError(f"{footage.path.name} is larger than the backend takes", "shorten or re-encode it")
+    meter = Meter(stage, footage.size, told)
     if footage.kind == "file":
-        await _upload_file(link, footage, footage.path, told)
+        await _upload_file(link, footage, footage.path, meter)
         return
     with tempfile.TemporaryDirectory(prefix="kinora-") as folder:
         tar = Path(folder) / "images.tar"
@@ -69,27 +123,44 @@ async def upload(link: Link, footage: Bundle, told: Told = lambda fraction: None
                 pack(footage.path, file)
 
         await in_thread(make)
-        await _upload_file(link, footage, tar, told)
+        await _upload_file(link, footage, tar, meter)
 
 
-async def _upload_file(link: Link, footage: Bundle, path: Path, told: Told) -> None:
-    for attempt in range(UPLOAD_TRIES):
-        reply, _ = await link.request("upload_open", sha256=footage.sha256, size=footage.size)
+async def _upload_file(link: Link, footage: Bundle, path: Path, meter: Meter) -> None:
+    """Until the server says that it has all of it, and that it is right."""
+    best, tries, found = -1, 0, None
+    while True:
         try:
-            await windowed(_chunks(link, footage, path, reply["have"], told))
-            return
+            reply, _ = await link.request("upload_open", sha256=footage.sha256, size=footage.size)
+            have = reply["have"]
+            best, tries = (have, 0) if have > best else (best, tries + 1)
+            found = have if found is None else found
+            meter.at(have)
+            if reply["whole"]:
+                return
+            if have == footage.size:
+                await asyncio.sleep(ASK_AGAIN_S)  # the server reads it through
+                tries = 0
+            else:
+                await windowed(_chunks(link, footage, path, have), meter.at)
         except Refused as refused:
-            # The server was restarted, or lost its place: it says where to go on.
-            if refused.code not in ("not_open", "bad_offset") or attempt == UPLOAD_TRIES - 1:
+            if refused.code in ("disk_full", "disk"):
+                meter.at(max(best, 0), f"{refused.message}: {refused.hint}; it goes on by itself")
+                await asyncio.sleep(ROOM_S)
+            elif refused.code == "bad_hash" and found:  # what was there of an earlier time was no good
+                best, found = -1, None
+            elif refused.code not in ("not_open", "bad_offset") or tries >= TRIES:
                 raise
 
 
-def _chunks(link: Link, footage: Bundle, path: Path, have: int, told: Told) -> Iterator[Callable[[], Awaitable[None]]]:
-    async def send(offset: int, data: bytes) -> None:
-        await link.request("upload_chunk", [data], sha256=footage.sha256, off=offset, crc=zlib.crc32(data))
-        told((offset + len(data)) / footage.size)
+def _chunks(link: Link, footage: Bundle, path: Path, have: int) -> Iterator[Callable[[], Awaitable[int]]]:
+    """Requests that send the file from byte `have` on; each gives how many bytes are over then."""
 
-    with open(path, "rb") as file:
+    async def send(offset: int, data: bytes) -> int:
+        await link.request("upload_chunk", [data], sha256=footage.sha256, off=offset)
+        return offset + len(data)
+
+    with open(path, "rb", buffering=0) as file:
         file.seek(have)
         while have < footage.size:
             data = file.read(min(CHUNK, footage.size - have))
@@ -99,99 +170,209 @@ def _chunks(link: Link, footage: Bundle, path: Path, have: int, told: Told) -> I
             have += len(data)
 
 
-async def fetch(link: Link, job: str, out: Path, clip: Path, *, tag: str, replace: bool, told: Told) -> None:
-    """Put the job's capture into `out`, which changes only once all of it is there; by links where disks are shared."""
-    files, place = await _index(link, job)
-    staging = out.with_name(f".{out.name}.partial-{os.getpid()}-{tag}")
+@dataclass(frozen=True)
+class Errand:
+    """A capture to be fetched: job `job` into the folder `out`; `tag` is no other's. `clip` is the user's footage.
+
+    `encoding` is 'exact' or 'compact'. `keep` says whether what has arrived is kept when the errand is given up.
+    """
+
+    job: str
+    out: Path
+    clip: Path
+    tag: str
+    replace: bool = False
+    encoding: str = "exact"
+    keep: Callable[[], bool] = lambda: True
+
+
+async def fetch(link: Link, errand: Errand, told: Told, warned: Callable[[str], None] = lambda text: None) -> None:
+    """Put the job's capture into `out`, which changes only once all of it is there; by links where disks are shared.
+
+    What arrived over the socket is taken up by the next fetch of the same when this one is given up.
+    """
+    rows, place = await _index(link, errand.job, "exact", told)
+    staging = errand.out.with_name(f".{errand.out.name}.partial-{os.getpid()}-{errand.tag}")
     try:
-        staging.mkdir(parents=True)
-        if place is not None and all((place / name).is_file() for name, _ in files):
-            await in_thread(lambda abandoned: _link_all(place, files, staging, abandoned))
+        if place is not None and await in_thread(lambda abandoned: _is_result(place, rows)):
+            staging.mkdir(parents=True)
+            await in_thread(lambda abandoned: _link_all(place, rows, staging, abandoned))
+            await in_thread(lambda abandoned: _finish(staging, errand, abandoned, linked=True))
         else:
-            await _pull_all(link, job, files, staging, told)
-        await in_thread(lambda abandoned: _finish(files, staging, out, clip, replace, abandoned))
+            await _fetch_far(link, errand, rows, staging, told, warned)
     except OSError as error:
         raise UserError(
-            f"The capture could not be written to {out} ({error.strerror or error})",
+            f"The capture could not be written to {errand.out} ({error.strerror or error})",
             "choose another folder or free some space; the result is kept by the backend, so sending again is quick",
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-async def _index(link: Link, job: str) -> tuple[list[tuple[str, int]], Path | None]:
-    """Names and sizes of the result's files, and its folder when the server says we may look there."""
-    files: list[tuple[str, int]] = []
+async def _fetch_far(
+    link: Link, errand: Errand, rows: list[Row], staging: Path, told: Told, warned: Callable[[str], None]
+) -> None:
+    """Through the socket: file by file, or as one file that is unpacked here."""
+    packed = await _index_compact(link, errand, told, warned) if errand.encoding == "compact" else None
+    encoding, rows = packed if packed is not None else ("exact", rows)
+    partial = await in_thread(lambda abandoned: Partial(errand.out, f"{errand.job}/{encoding}", rows))
+    keep = True
+    try:
+        await _pull_all(link, errand.job, encoding, partial, told)
+        if encoding == "exact":
+            await in_thread(lambda abandoned: _finish(partial.place, errand, abandoned))
+        else:
+            size = partial.have
+            told(Moved("Unpacking the result", size, size))
+            staging.mkdir(parents=True)
+            file = partial.place / compact.FILE_NAME
+            await in_thread(lambda abandoned: compact.unpack(file, staging, abandoned))
+            await in_thread(lambda abandoned: _finish(staging, errand, abandoned))
+        keep = False
+    except (Cancelled, asyncio.CancelledError):
+        keep = errand.keep()
+        raise
+    except (UserError, Refused, OSError):
+        keep = False
+        raise
+    finally:
+        partial.close(keep)
+
+
+async def _index(link: Link, job: str, encoding: str, told: Told) -> tuple[list[Row], Path | None]:
+    """The result's files once they are ready, and their folder when the server says we may look there."""
+    rows: list[Row] = []
     while True:
-        reply, _ = await link.request("result_index", job=job, first=len(files))
-        files += [(row["name"], row["size"]) for row in reply["files"]]
-        if len(files) >= reply["total"] or not reply["files"]:
-            return files, Path(reply["path"]) if "path" in reply else None
+        reply, _ = await link.request("result_index", job=job, first=len(rows), encoding=encoding)
+        if not reply["ready"]:
+            told(Moved("Packing the result", 0, 1))
+            await asyncio.sleep(ASK_AGAIN_S)
+            continue
+        rows += [Row(row["name"], row["size"], row.get("sha256", "")) for row in reply["files"]]
+        check_files(((row.name, row.size) for row in rows), reply["total"])
+        if len(rows) >= reply["total"] or not reply["files"]:
+            return rows, Path(reply["path"]) if link.same_host and "path" in reply else None
 
 
-def _link_all(place: Path, files: list[tuple[str, int]], staging: Path, abandoned: Callable[[], bool]) -> None:
-    for name, _ in files:
+async def _index_compact(
+    link: Link, errand: Errand, told: Told, warned: Callable[[str], None]
+) -> tuple[str, list[Row]] | None:
+    """The encoding that both sides know and its one file; None, with a word to the user, when there is none."""
+    encoding = next((e for e in (f"compact-{codec}" for codec in compact.codecs()) if e in link.caps), None)
+    if encoding is None:
+        warned("The backend cannot pack the result, which is fetched as it is: update the backend")
+        return None
+    try:
+        return encoding, (await _index(link, errand.job, encoding, told))[0]
+    except Refused as refused:
+        if refused.code != "no_answer":
+            raise
+        warned(f"{refused.message}: the result is fetched as it is")
+        return None
+
+
+def _is_result(place: Path, rows: list[Row]) -> bool:
+    """Whether what this machine has at `place` is the result, and not a folder of the same path on another disk."""
+    try:
+        if any((place / row.name).stat().st_size != row.size for row in rows):
+            return False
+        info = next(row for row in rows if row.name == "capture.json")
+        return not info.sha256 or hashlib.sha256((place / info.name).read_bytes()).hexdigest() == info.sha256
+    except (OSError, StopIteration):
+        return False
+
+
+def _link_all(place: Path, rows: list[Row], staging: Path, abandoned: Callable[[], bool]) -> None:
+    for row in rows:
         if abandoned():
             raise Cancelled("Cancelled")
         try:
-            os.link(place / name, staging / name)
+            os.link(place / row.name, staging / row.name)
         except OSError:  # another disk, or a file system without links
-            shutil.copyfile(place / name, staging / name)
+            shutil.copyfile(place / row.name, staging / row.name)
 
 
-async def _pull_all(link: Link, job: str, files: list[tuple[str, int]], staging: Path, told: Told) -> None:
-    total, done = max(1, sum(size for _, size in files)), 0
+async def _pull_all(link: Link, job: str, encoding: str, partial: Partial, told: Told) -> None:
+    """Fetch what is missing; a file that arrived damaged once more, but not for ever."""
 
-    async def pull(name: str, offset: int, length: int) -> None:
-        nonlocal done
-        reply, frames = await link.request("get", job=job, name=name, off=offset, n=length)
-        if len(frames[0]) != length or zlib.crc32(frames[0]) != reply["crc"]:
-            raise UserError("The result arrived damaged", "send the clip again")
-        with open(staging / name, "r+b") as file:
-            file.seek(offset)
-            file.write(frames[0])
-        done += length
-        told(done / total)
+    async def pull(row: Row, first: int, length: int) -> tuple[Row, bytes]:
+        _, frames = await link.request("get", job=job, name=row.name, off=first, n=length, encoding=encoding)
+        if len(frames[0]) != length:
+            raise Damaged(f"{row.name} is shorter than the backend says")
+        return row, frames[0]
 
-    for name, _ in files:
-        (staging / name).touch()
-    pieces = ((name, at, min(CHUNK, size - at)) for name, size in files for at in range(0, size, CHUNK))
-    await windowed((lambda piece=piece: pull(*piece)) for piece in pieces)
+    writing: asyncio.Future[None] | None = None
+
+    async def put(piece: tuple[Row, bytes]) -> None:
+        """Write and hash one piece while the next ones are under way."""
+        nonlocal writing
+        if writing is not None:
+            await writing
+        writing = asyncio.ensure_future(in_thread(lambda abandoned: partial.append(*piece)))
+        meter.at(partial.have)
+
+    for attempt in range(TRIES):
+        try:
+            await in_thread(partial.take_up)
+            total = sum(row.size for row in partial.rows)
+            check_room(partial.place, total - partial.have)
+            meter = Meter("Fetching the result", total, told)
+            meter.at(partial.have)
+            await windowed((lambda piece=piece: pull(*piece) for piece in partial.missing(CHUNK)), put)
+            if writing is not None:
+                await writing
+            meter.at(partial.have)
+            return
+        except Damaged as damaged:
+            log.warning("%s", damaged)
+            if attempt == TRIES - 1:
+                raise UserError("The result arrived damaged", "send the clip again") from damaged
+        finally:
+            if writing is not None:
+                await asyncio.gather(writing, return_exceptions=True)  # before anybody looks at the files again
+                writing = None
 
 
-def _finish(
-    files: list[tuple[str, int]], staging: Path, out: Path, clip: Path, replace: bool, abandoned: Callable[[], bool]
-) -> None:
-    """Check sizes, name this machine's clip as the source, make it durable and give it its name."""
-    for name, size in files:
-        if (staging / name).stat().st_size != size:
-            raise UserError("The result arrived damaged", "send the clip again")
+def _finish(staging: Path, errand: Errand, abandoned: Callable[[], bool], *, linked: bool = False) -> None:
+    """Name this machine's clip as the source, make the files durable and give the folder its name.
+
+    Files that were `linked` from the server's disk may name it already.
+    """
     info_file = staging / "capture.json"
     info = json.loads(info_file.read_text(encoding="utf-8"))
-    if not Path(info["clip"]["source"]).exists():  # the server's own copy, of which this machine knows nothing
-        info["clip"]["source"] = str(clip)
+    if not linked or not Path(info["clip"]["source"]).exists():  # the server's copy, or a path that it made up
+        info["clip"]["source"] = str(errand.clip)
         info_file.unlink()  # it may be a link to the server's
         info_file.write_text(json.dumps(info, indent=1), encoding="utf-8")
-    for name, _ in files:
-        with open(staging / name, "rb+") as file:
-            os.fsync(file.fileno())
-    if abandoned():
-        raise Cancelled("Cancelled")
-    check_output_folder(out, replace=replace)  # again: time has passed
-    publish_folder(staging, out)
+    for path in staging.iterdir():
+        if abandoned():
+            raise Cancelled("Cancelled")
+        flush(path)
+    check_output_folder(errand.out, replace=errand.replace)  # again: time has passed
+    publish_folder(staging, errand.out)
 
 
-async def windowed(requests: Iterable[Callable[[], Awaitable[None]]]) -> None:
-    """Run requests in order, at most CREDIT of them under way; the first failure ends them all."""
-    window: deque[asyncio.Future[None]] = deque()
+async def windowed(
+    requests: Iterable[Callable[[], Awaitable[Piece]]], take: Callable[[Piece], Awaitable[None] | None]
+) -> None:
+    """Run requests in order, at most CREDIT of them under way, and take their results in that order.
+
+    The first failure ends them all.
+    """
+    window: deque[asyncio.Future[Piece]] = deque()
+
+    async def take_first() -> None:
+        taken = take(await window.popleft())
+        if taken is not None:
+            await taken
+
     try:
         for request in requests:
             window.append(asyncio.ensure_future(request()))
             if len(window) >= CREDIT:
-                await window.popleft()
+                await take_first()
         while window:
-            await window.popleft()
+            await take_first()
     finally:
         for task in window:
             task.cancel()
-        await asyncio.gather(*window, return_exceptions=True)

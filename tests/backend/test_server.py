@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backend.server.keys import new_client
-from backend.wire import UserError, framing
-from tests.serving import SETTINGS, RawClient, clip_that, ends, send, server
+from backend.wire import UserError, bundle, framing
+from tests.serving import SETTINGS, RawClient, clip_that, ends, send, server, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -165,9 +165,20 @@ def test_a_path_is_only_taken_after_the_proof(raw, tmp_path):
     assert prove_again_fails(raw)
     raw.hello = raw.ask("hello", ver_min=2, ver_max=2, client="test", caps=[])
     assert prove(raw) is True
-    for path, wrong in ((str(clip), size + 1), (str(clip) + "x", size), ("relative.mp4", size)):
-        assert raw.ask("submit", path=path, size=wrong, **fields)["code"] == "no_such_file"
-    assert raw.ask("submit", path=str(clip), size=size, **fields)["t"] == "submit"
+    seen = bundle.sample(clip)
+    other = clip_that(tmp_path, "refuse")  # as large, another content
+    assert other.stat().st_size == size
+    for path, wrong, sample in (
+        (clip, size + 1, seen),
+        (f"{clip}x", size, seen),
+        ("relative.mp4", size, seen),
+        (tmp_path, size, seen),
+        (other, size, seen),
+        (clip, size, "0" * 64),
+    ):
+        assert raw.ask("submit", path=str(path), size=wrong, sample=sample, **fields)["code"] == "no_such_file"
+    assert raw.ask("submit", path=str(clip), size=size, **fields)["code"] == "no_such_file"
+    assert raw.ask("submit", path=str(clip), size=size, sample=seen, **fields)["t"] == "submit"
 
 
 def prove_again_fails(raw):
@@ -195,16 +206,19 @@ def test_an_upload_goes_on_where_it_was_and_is_kept_by_its_content(broker, raw):
         assert have == framing.CHUNK
         put(again, have)
         assert put(again, 2 * framing.CHUNK)["have"] == len(data)
-    assert raw.ask("upload_open", sha256=sha256, size=len(data))["have"] == len(data)
-    assert (broker._home / "uploads" / sha256).read_bytes() == data
+    whole = lambda: raw.ask("upload_open", sha256=sha256, size=len(data))["whole"]  # noqa: E731
+    wait_for(whole)
+    assert [p.read_bytes() for p in (broker._home / "uploads").glob(f"*/{sha256}")] == [data]
 
 
 def test_a_damaged_upload_never_gets_a_name(broker, raw):
     sha256 = hashlib.sha256(b"what was meant").hexdigest()
     raw.ask("upload_open", sha256=sha256, size=5)
     assert raw.ask("upload_chunk", b"wrong", sha256=sha256, off=0, crc=0)["code"] == "bad_chunk"
-    assert raw.ask("upload_chunk", b"wrong", sha256=sha256, off=0, crc=zlib.crc32(b"wrong"))["code"] == "bad_hash"
-    assert list((broker._home / "uploads").glob(sha256 + "*")) == []
+    assert raw.ask("upload_chunk", b"wrong", sha256=sha256, off=0, crc=zlib.crc32(b"wrong"))["have"] == 5
+    refused = lambda: raw.ask("upload_open", sha256=sha256, size=5).get("code")  # noqa: E731
+    wait_for(lambda: refused() == "bad_hash")
+    assert list((broker._home / "uploads").glob(f"*/{sha256}*")) == []
     reply = raw.ask("submit", sha256=sha256, kind="file", name="a.mp4", size=5, settings=SETTINGS)
     assert reply["code"] == "no_upload"
 
@@ -218,11 +232,13 @@ def test_results_are_pulled_by_name_and_nothing_else_can_be(raw, broker, tmp_pat
     assert "path" not in index, "no path without the proof"
     sizes = {row["name"]: row["size"] for row in index["files"]}
     folder = broker._home / "jobs" / job / "capture"
+    assert {r["name"]: r["sha256"] for r in index["files"]} == {
+        p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()
+    }
     assert sizes == {p.name: p.stat().st_size for p in folder.iterdir()}
     assert {"capture.json", "depth.npy", "ballast.npy"} <= set(sizes)
     reply = raw.ask("get", job=job, name="ballast.npy", off=framing.CHUNK, n=framing.CHUNK)
     assert reply["_"][0] == (folder / "ballast.npy").read_bytes()[framing.CHUNK : 2 * framing.CHUNK]
-    assert zlib.crc32(reply["_"][0]) == reply["crc"]
     (folder / "secret.txt").write_text("not of the result")
     for name in ("secret.txt", "nosuch.npy", "log.txt", "jobs.db"):
         assert raw.ask("get", job=job, name=name, off=0, n=1)["code"] == "no_such_file"

@@ -77,7 +77,7 @@ def _driver(driver: Driver | None) -> Iterator[Finding]:
 def judge_torch(driver: Driver | None, told: dict[str, Any] | None, failed: str, environment: dict) -> Finding:
     """Whether torch uses what the machine has. `told` and `failed` are of libraries.py."""
     if failed:
-        return wrong("torch", f"does not load: {failed}", OTHER_BUILD.format("auto") + " --repair")
+        return wrong("torch", f"does not load: {failed}", OTHER_BUILD.format("auto --repair"))
     if told is None:
         more = f", and the {driver.cards[0][0]} is idle without it" if driver else ""
         return ok("torch", f"not installed; the classical engine does not need it{more}")

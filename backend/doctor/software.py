@@ -17,6 +17,7 @@ from .libraries import Libraries
 
 NEEDED = ("numpy", "opencv-python-headless", "pycolmap", "imageio", "av", "pyzmq", "trimesh")
 INSTALL = "run 'python3 install_deps.py backend'"
+REPAIR = "run 'python3 install_deps.py backend --repair'"
 
 
 def packages(libraries: Libraries) -> Iterator[Finding]:
@@ -32,7 +33,7 @@ def packages(libraries: Libraries) -> Iterator[Finding]:
         yield ok(name, found + more) if found else wrong(name, "missing", INSTALL)
     for name, why in told["failed"].items():
         if name != "torch":  # compute.py tells
-            yield wrong(name, f"does not load: {why}", f"{INSTALL} --repair")
+            yield wrong(name, f"does not load: {why}", REPAIR)
 
 
 def weights() -> Iterator[Finding]:

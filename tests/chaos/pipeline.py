@@ -1,12 +1,14 @@
 """A pipeline for chaos: four remembered stages of a few hundred milliseconds, and a capture whose bytes are known.
 
-The "clip" is JSON, {"number", "stage_s", "ledger", "small"}, and blanks as ballast. The ledger is a file that gets a
-line for each stage that begins to compute and for each that is kept, with the process's id. "small" makes a capture of
-some kilobytes, for slow lines.
+The "clip" is JSON, and blanks as ballast: {"number", "stage_s", "ledger", "small", "trouble"}. The ledger is a file
+that gets a line for each stage that begins to compute and for each that is kept, with the process's id. "small" makes a
+capture of some kilobytes, for slow lines. "trouble" is what happens in the third stage: "crash", or "memory" for a
+device that has room for three pieces of sixteen.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
@@ -58,11 +60,19 @@ def reconstruct(
 
 
 def write_clip(
-    path: Path, number: int, ledger: Path | None = None, stage_s: float = 0.1, *, small: bool = False, ballast: int = 0
+    path: Path,
+    number: int,
+    ledger: Path | None = None,
+    stage_s: float = 0.1,
+    *,
+    small: bool = False,
+    ballast: int = 0,
+    trouble: str = "",
 ) -> Path:
     """A clip for this pipeline; each number is other footage. `ballast` is in bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    order = {"number": number, "stage_s": stage_s, "ledger": str(ledger) if ledger else None, "small": small}
+    told = str(ledger) if ledger else None
+    order = {"number": number, "stage_s": stage_s, "ledger": told, "small": small, "trouble": trouble}
     path.write_text(json.dumps(order) + ballast * " ", encoding="utf-8")
     return path
 
@@ -90,8 +100,26 @@ def _compute(order: dict, run: Run, stage: str, size: int, before: np.ndarray) -
     _note(order, "begin", stage)
     for _ in run.steps(10):
         time.sleep(order["stage_s"] / 10)
+    if stage == "Solving":
+        if order["trouble"] == "crash":
+            ctypes.string_at(0)
+        if order["trouble"] == "memory":
+            _on_a_small_device(run)
     seed = hashlib.sha256(stage.encode() + before.tobytes()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(seed, "big"))).integers(0, 256, size, dtype=np.uint8)
+
+
+def _on_a_small_device(run: Run) -> None:
+    """Work for the engines' own ladder of memory, on a device where more than three pieces at once are too many."""
+    import torch
+
+    from backend.nets.memory import Chunks
+
+    def work(pieces) -> None:
+        if len(pieces) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory (of a test)")
+
+    assert list(Chunks(16, "cpu", "piece", run=run).over(range(16), work))[-1] == 16
 
 
 def _note(order: dict, what: str, stage: str) -> None:

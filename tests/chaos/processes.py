@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import zmq
 
-from backend.wire import Connection, framing, paths
+from backend.wire import Connection, UserError, framing, paths
 from blender_addon.link import open_dealer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,8 +89,8 @@ class ServerProcess:
         """Wait for the answer to a ping; how many seconds that took. Raises AssertionError when none comes."""
         began = time.monotonic()
         while time.monotonic() - began < patience_s:
-            with contextlib.suppress(Exception):  # no keys yet on a first start
-                if ping(self.connection, began + patience_s - time.monotonic()):
+            with contextlib.suppress(UserError):  # no file yet on a first start, or one of an earlier server
+                if self.connection.address.endswith(f":{self.port}") and ping(self.connection, 1.0):
                     return time.monotonic() - began
             assert self.alive, f"the server ended with code {self.process.returncode}:\n{self.tail()}"
             time.sleep(0.02)

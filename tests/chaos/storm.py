@@ -234,7 +234,7 @@ class Storm:
 def half_made(home: Path) -> list[str]:
     """What is in the folders of jobs, uploads and keys and should not outlive the work on it."""
     jobs = [p for p in (home / "jobs").glob("*/*") if p.name not in ("log.txt", "capture")]
-    parts = [*(home / "uploads").glob("*.part"), *(home / "jobs").glob("*/.*"), *home.glob(".*.json.*")]
+    parts = [*(home / "uploads").rglob("*.part"), *(home / "jobs").glob("*/.*"), *home.glob(".*.json.*")]
     return [p.relative_to(home).as_posix() for p in {*jobs, *parts}]
 
 

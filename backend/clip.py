@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -15,10 +16,13 @@ from .footage.colour import to_sdr
 from .footage.store import FrameStore, Undistortion, grid_of, resize
 from .known_cameras import KnownCameras
 from .run import Run
+from .stage_memory import file_digest
 from .wire import ClipInfo, ClipSettings, LensSettings, PlateMap, UserError
 
 #: Long side of the frame store, unless the job's own resolution asks for more; larger plates are shrunk to it.
 STORE_LONG_SIDE = 1600
+#: Decoded frames are kept for later jobs when they took longer than this: from the disk they come at 1 GB a second.
+KEPT_FROM_S = 3.0
 #: Fewest frames that a reconstruction is tried from: two views fix a scene, the third tells whether they were right.
 MIN_FRAMES = 3
 #: Most frames of one job.
@@ -90,21 +94,21 @@ def open_clip(
     footage = open_footage(Path(source))
     sampling = Sampling.of(settings)
     share = 1.0 if masks is None else 0.8
-    grid: _Grid | None = None
-    indices: list[int] = []
-    with FrameStore(run.work_dir / "frames.rgb") as store:
-        for picture in _read(footage, sampling, run, 0.0, share):
-            if grid is None:
-                grid = _Grid(footage.plate_size, max(STORE_LONG_SIDE, settings.long_side), lens)
-            if len(indices) == MAX_FRAMES:
-                raise UserError(
-                    f"The clip has more than {MAX_FRAMES} frames to use",
-                    "set First Frame, Last Frame or Step to use fewer",
-                )
-            store.append(grid.put(picture))
-            indices.append(picture.index)
-    indices = [i for i in indices if i < len(footage.seconds)]  # of a cut file, only the readable prefix
-    _check_range(footage, sampling, len(indices))
+    long_side = max(STORE_LONG_SIDE, settings.long_side)
+
+    def decode() -> _Decoded:
+        return _decode(footage, sampling, long_side, lens, run, share)
+
+    made_from: dict[str, Any] = {}
+    if run.memory is not None:
+        images = [footage.root / name for name in footage.image_names]
+        files = [(file.name, file_digest(file, run.check)) for file in images]  # numbers in the names are times
+        files = files or [(footage.root.suffix, file_digest(footage.root, run.check))]
+        made_from = {"files": files, "sampling": sampling, "long_side": long_side, "lens": lens}
+    decoded = run.remember("Frames", made_from, decode, (_Decoded,), KEPT_FROM_S)
+    decoded.tell(footage)
+    indices = decoded.indices
+    grid = _Grid(footage.plate_size, long_side, lens)
     known_masks = None if masks is None else _read_masks(Path(masks), indices, grid, run, share)
     info = ClipInfo(
         source=str(footage.root.absolute()),
@@ -119,9 +123,59 @@ def open_clip(
         k1=lens.k1,
         k2=lens.k2,
     )
-    return Clip(
-        info, store.read(len(indices)), grid.plate_map, known_masks, footage.focal_35mm, tuple(footage.warnings)
+    return Clip(info, decoded.frames, grid.plate_map, known_masks, footage.focal_35mm, tuple(footage.warnings))
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """What decoding brings: `frames` on the store grid, which source frames they are, and what footage knows then."""
+
+    frames: np.ndarray
+    indices: list[int]
+    footage: dict[str, Any]
+
+    #: Fields of Footage that are true only when it has been read.
+    READ: ClassVar[tuple[str, ...]] = (
+        "plate_size",
+        "frame_estimate",
+        "rotation",
+        "variable_frame_rate",
+        "seconds",
+        "warnings",
     )
+
+    @classmethod
+    def of(cls, frames: np.ndarray, indices: list[int], footage: Footage) -> _Decoded:
+        fps = {"fps": (footage.fps.numerator, footage.fps.denominator)}
+        return cls(frames, indices, {name: getattr(footage, name) for name in cls.READ} | fps)
+
+    def tell(self, footage: Footage) -> None:
+        """Bring footage, of which only the header was read, to that state."""
+        for name in self.READ:
+            setattr(footage, name, self.footage[name])
+        footage.fps = Fraction(*self.footage["fps"])
+
+
+def _decode(
+    footage: Footage, sampling: Sampling, long_side: int, lens: LensSettings, run: Run, share: float
+) -> _Decoded:
+    """Read the footage into a frame store in `run.work_dir`."""
+    grid: _Grid | None = None
+    indices: list[int] = []
+    with FrameStore(run.work_dir / "frames.npy") as store:
+        for picture in _read(footage, sampling, run, 0.0, share):
+            if grid is None:
+                grid = _Grid(footage.plate_size, long_side, lens)
+            if len(indices) == MAX_FRAMES:
+                raise UserError(
+                    f"The clip has more than {MAX_FRAMES} frames to use",
+                    "set First Frame, Last Frame or Step to use fewer",
+                )
+            store.append(grid.put(picture))
+            indices.append(picture.index)
+    indices = [i for i in indices if i < len(footage.seconds)]  # of a cut file, only the readable prefix
+    _check_range(footage, sampling, len(indices))
+    return _Decoded.of(store.read(len(indices)), indices, footage)
 
 
 class _Grid:
@@ -177,7 +231,7 @@ def _read_masks(source: Path, indices: list[int], grid: _Grid, run: Run, begin: 
     """(T, H, W) bool on the store grid. Raises UserError when the masks fit neither the frames nor their size."""
     footage = open_footage(source)
     brightest = 0
-    with FrameStore(run.work_dir / "masks.grey") as store:
+    with FrameStore(run.work_dir / "masks.npy") as store:
         for picture in _read(footage, Sampling(), run, begin, 1.0):
             if footage.plate_size not in (grid.plate_size, grid.size):
                 raise UserError(

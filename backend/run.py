@@ -131,7 +131,12 @@ class Run:
         self.retried(text)
 
     def remember(
-        self, what: str, made_from: Mapping[str, Any], compute: Callable[[], Result], types: Iterable[type] = ()
+        self,
+        what: str,
+        made_from: Mapping[str, Any],
+        compute: Callable[[], Result],
+        types: Iterable[type] = (),
+        least_s: float = 0.0,
     ) -> Result:
         """`compute()`, or what an earlier job had from it for the same `made_from`: everything that it reads.
 
@@ -139,7 +144,7 @@ class Run:
         """
         if self.memory is None:
             return compute()
-        return self.memory.remember(what, made_from, compute, types, self.check)
+        return self.memory.remember(what, made_from, compute, types, self.check, least_s)
 
     def content(self, array: np.ndarray | None) -> str:
         """What an array holds, as text for `made_from` where it is asked for often; empty without a memory."""

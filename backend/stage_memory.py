@@ -4,7 +4,8 @@ A result is a tree of arrays, numbers, text, lists, dictionaries and dataclasses
 name and of everything that the stage read: arrays and settings by content, the backend's own source, and the libraries
 that compute. So an entry is right or is not found, and nobody has to remember to raise a version.
 
-An entry is a folder `stage.KEY` with `0.npy`, `1.npy`, ... and `entry.txt`, which appears whole or not at all.
+An entry is a folder `stage.KEY` with `0.npy`, `1.npy`, ... and `entry.txt`, which appears whole or not at all, and is
+on the disk when it does: so this is also where a job that was killed goes on.
 """
 
 from __future__ import annotations
@@ -62,11 +63,13 @@ class StageMemory:
         compute: Callable[[], Result],
         types: Iterable[type] = (),
         check: Callable[[], None] = lambda: None,
+        least_s: float = 0.0,
     ) -> Result:
         """What an earlier job had from `compute` for this stage and the same `made_from`, else what it gives now.
 
         `types` are the dataclasses in the result. Large arrays of a remembered result are mapped, and private: writing
-        into them changes no entry. `check` is called between steps that take long and may raise.
+        into them changes no entry. `check` is called between steps that take long and may raise. What took less than
+        `least_s` to compute is not worth its room and is not kept.
         """
         key = self._key(stage, made_from, check)
         path = self._path(stage, key)
@@ -74,7 +77,10 @@ class StageMemory:
         if found:
             log.info("%s: known from an earlier job", stage)
             return result
+        began = time.monotonic()
         result = compute()
+        if time.monotonic() - began < least_s:
+            return result
         try:
             self._keep(path, key, result, check)
         except (OSError, UserError) as error:
@@ -115,8 +121,8 @@ class StageMemory:
             rows = []
             for n, array in enumerate(arrays):
                 check()
-                np.save(staging / f"{n}.npy", np.ascontiguousarray(array), allow_pickle=False)
-                rows.append(_file_digest(staging / f"{n}.npy", check))
+                _save(array, staging / f"{n}.npy")
+                rows.append(file_digest(staging / f"{n}.npy", check))
             told = json.dumps({"key": key, "tree": tree, "files": rows})
             (staging / ENTRY).write_text(f"{_text_digest(told)}\n{told}", encoding="utf-8")
 
@@ -187,7 +193,7 @@ def _read(path: Path, key: str, types: Mapping[str, type], check: Callable[[], N
         arrays = []
         for n, told in enumerate(entry["files"]):
             file = path / f"{n}.npy"
-            if _file_digest(file, check) != told:
+            if file_digest(file, check) != told:
                 raise ValueError(f"{file.name} is not what was written")
             mapped = file.stat().st_size >= MAPPED_FROM_BYTES
             arrays.append(np.load(file, mmap_mode="c" if mapped else None, allow_pickle=False))
@@ -202,7 +208,20 @@ def _read(path: Path, key: str, types: Mapping[str, type], check: Callable[[], N
         return False, None
 
 
-def _file_digest(path: Path, check: Callable[[], None]) -> str:
+def _save(array: np.ndarray, path: Path) -> None:
+    """Write an .npy file; when the array is such a file already, and is only read, the same one under another name."""
+    if isinstance(array, np.memmap) and array.mode == "r" and array.flags.c_contiguous:
+        whole = np.load(array.filename, mmap_mode="r", allow_pickle=False)
+        if (whole.shape, whole.dtype) == (array.shape, array.dtype):
+            try:
+                return os.link(array.filename, path)
+            except OSError:  # another disk, or one without links
+                pass
+    np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def file_digest(path: Path, check: Callable[[], None] = lambda: None) -> str:
+    """SHA-256 of a file's content."""
     total = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(2**24):

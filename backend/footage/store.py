@@ -1,8 +1,9 @@
-"""The frame store: pictures on one grid, written once to disk and memory-mapped."""
+"""The frame store: pictures on one grid, written once to disk as an .npy file and memory-mapped."""
 
 from __future__ import annotations
 
 import errno
+import io
 from pathlib import Path
 from types import TracebackType
 
@@ -53,8 +54,12 @@ class Undistortion:
         return cv2.remap(np.ascontiguousarray(picture), self.source_xy, None, cv2.INTER_LINEAR)
 
 
+#: Bytes of an .npy header: room for any shape of a store, and the 64 that the data is to lie on.
+HEADER_BYTES = 128
+
+
 class FrameStore:
-    """A file that pictures of one shape are appended to, since no container's frame count can be trusted.
+    """An .npy file that pictures of one shape are appended to, since no container's frame count can be trusted.
 
     Plain writes and not a growing memory map: on a full disk a write raises, while a mapped page kills the process.
     """
@@ -79,8 +84,10 @@ class FrameStore:
         """Write one uint8 picture. Raises UserError when the disk is full."""
         if self.count and picture.shape != self._shape:
             raise ValueError(f"a store of {self._shape} cannot take {picture.shape}")
-        self._shape = picture.shape
         try:
+            if not self.count:
+                self._shape = picture.shape
+                self._file.write(bytes(HEADER_BYTES))
             self._file.write(np.ascontiguousarray(picture, np.uint8).data)
         except OSError as error:
             raise self._told(error) from error
@@ -88,7 +95,14 @@ class FrameStore:
 
     def read(self, count: int) -> np.ndarray:
         """(count, ...) uint8: the first pictures, memory-mapped and read-only, once the store is closed."""
-        return np.memmap(self.path, np.uint8, "r", shape=(count, *self._shape))
+        header = io.BytesIO()
+        shape = (count, *self._shape)
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        assert len(header.getvalue()) == HEADER_BYTES
+        with open(self.path, "r+b") as file:
+            file.write(header.getvalue())
+            file.truncate(HEADER_BYTES + int(np.prod(shape, dtype=np.int64)))
+        return np.load(self.path, mmap_mode="r")
 
     def _told(self, error: OSError) -> Exception:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

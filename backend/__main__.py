@@ -27,6 +27,7 @@ COMMANDS = {
     "doctor": ("doctor", "tell what the backend finds on this machine, and what to do where something is wrong"),
     "ping": ("control", "say whether the server answers, and which one it is"),
     "stop": ("control", "end the server"),
+    "jobs": ("jobs", "look at and change the jobs that this machine gave to its server"),
     "logs": ("logs", "show the log of the server or of a job"),
     "metrics": ("metrics", "show what the server counts: jobs, times of stages, memory, transfers"),
     "keys": ("keys", "let clients on other machines in, or throw them out"),
@@ -57,28 +58,12 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add = {name: commands.add_parser(name, help=words, description=words) for name, (_, words) in COMMANDS.items()}
 
-    add["serve"].add_argument("--host", default="127.0.0.1", help="address to listen on (this machine only)")
-    add["serve"].add_argument("--port", type=int, default=0, help="port to listen on (a free one)")
-    add["serve"].add_argument("--allow-remote", action="store_true", help="let other machines reach the server")
-    add["serve"].add_argument(
-        "--devices",
-        default="auto",
-        metavar="NAMES",
-        help="what jobs run on, one at a time each: cuda:0,cuda:1 or cpu or all, every card (the best there is)",
-    )
-    add["serve"].add_argument(
-        "--on-stop",
-        choices=("park", "finish"),
-        default="park",
-        help="when asked to stop: park the running jobs for the next start, or finish them first; a second time "
-        "ends them (park)",
-    )
-    add["serve"].add_argument("--log-level", choices=logs.LEVELS, default="info", help="least that is logged (info)")
-
+    add_serve(add["serve"])
     add["doctor"].add_argument("--json", action="store_true", help="tell a program, in one line")
     add["doctor"].add_argument("--port", type=int, default=0, help="a port that the server is meant to listen on")
 
-    for name in ("ping", "stop", "metrics"):
+    add_job_deeds(add["jobs"])
+    for name in ("ping", "stop", "metrics", "jobs"):
         add[name].add_argument(
             "--connection", type=Path, metavar="FILE", help="of another server than the one on this machine"
         )
@@ -86,7 +71,7 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     for word, words in (
         ("park", "stop the running jobs and queue them again, for the next start; the default"),
         ("drain", "once the running jobs are done"),
-        ("now", "at once: what runs starts over with the next start"),
+        ("now", "at once: what runs is killed, and goes on from its last finished stage with the next start"),
     ):
         how.add_argument(f"--{word}", action="store_const", dest="how", const=word, default="park", help=words)
     add["logs"].add_argument("--job", metavar="ID", help="the log of this job; the beginning of its id will do")
@@ -168,6 +153,64 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         deed_parser.add_argument("--port", type=int, help="port that it reaches (that of the server that runs)")
     new.add_argument("--out", type=Path, metavar="FILE", help="write a connection file instead of printing the code")
     return root
+
+
+def add_serve(parser: argparse.ArgumentParser) -> None:
+    """What `serve` can be told."""
+    reach = parser.add_argument_group("who reaches it")
+    reach.add_argument("--host", default="127.0.0.1", help="address to listen on (this machine only)")
+    reach.add_argument("--port", type=int, default=0, help="port to listen on (a free one)")
+    reach.add_argument("--allow-remote", action="store_true", help="let other machines reach the server")
+
+    where = parser.add_argument_group("where jobs run")
+    where.add_argument(
+        "--devices",
+        default="auto",
+        metavar="NAMES",
+        help="one job at a time on each: cuda:0,cuda:1, or cpu, or all for every card (the best there is)",
+    )
+    where.add_argument("--executor", choices=("local", "ray"), default="local", help="here or on a Ray cluster (here)")
+    where.add_argument(
+        "--ray-address", default="auto", metavar="HOST:PORT", help="of the cluster's head (the one this machine is in)"
+    )
+
+    kept = parser.add_argument_group("what is kept")
+    kept.add_argument(
+        "--keep-days", type=float, default=14, metavar="DAYS", help="jobs are forgotten when unused so long (14)"
+    )
+    kept.add_argument("--quota-gb", type=float, metavar="GIB", help="room for each client's results (all there is)")
+
+    running = parser.add_argument_group("how it runs")
+    running.add_argument(
+        "--on-stop",
+        choices=("park", "finish"),
+        default="park",
+        help="at a signal: stop the running jobs and go on with them at the next start, or finish them first; "
+        "a second signal ends them (park)",
+    )
+    running.add_argument("--log-level", choices=logs.LEVELS, default="info", help="least that is logged (info)")
+
+
+def add_job_deeds(parser: argparse.ArgumentParser) -> None:
+    """What `jobs` can do."""
+    deeds = parser.add_subparsers(dest="deed", required=True, metavar="DEED")
+    for deed, words in (
+        ("list", "all of them, oldest first"),
+        ("cancel", "stop jobs that wait or run"),
+        ("delete", "forget jobs that are over, with their files on the server"),
+        ("pin", "keep jobs until they are deleted, however old or large"),
+        ("priority", "let jobs wait with another priority"),
+        ("usage", "what the jobs take on the server's disk"),
+    ):
+        deed_parser = deeds.add_parser(deed, help=words, description=words)
+        if deed == "priority":
+            deed_parser.add_argument(
+                "priority", type=int, choices=range(-9, 10), metavar="N", help="-9 to 9; higher goes first"
+            )
+        if deed == "pin":
+            deed_parser.add_argument("--off", action="store_true", help="keep them no longer than others")
+        if deed not in ("list", "usage"):
+            deed_parser.add_argument("names", nargs="+", metavar="ID", help="id of a job; its beginning will do")
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def bound_job_log(path: Path, most: int = JOB_LOG_BYTES) -> bool:
             file.seek(0)
             file.write(head + b"\n... here a part was cut out: the log had grown too long ...\n" + tail)
             file.truncate()
-    except FileNotFoundError:
+    except OSError:  # it is gone; or the disk fails, and the next time is soon
         return False
     return True
 

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 from .. import logs
+from ..cluster import ray_executor
 from ..machine import described
 from ..server.broker import Broker
 from ..server.executor import Executor
 from ..server.keys import load_keys
 from ..server.local_executor import LocalExecutor, devices_of
+from ..server.retention import Keeping
 from ..server.supervisor import Supervisor
 from ..wire import Connection, UserError, paths
 
@@ -43,9 +45,11 @@ def serve(options: argparse.Namespace, worker_command: Sequence[str]) -> int:
             executor=executor(options, worker_command),
             gpu=described(),
             beat=supervisor.beat,
+            keeping=keeping(options),
         )
     except UserError as error:
-        raise UserError(f"{error.message}{_running(home)}", error.hint) from error
+        where = _running(home) if "runs already" in error.message else ""
+        raise UserError(f"{error.message}{where}", error.hint) from error
     keys = load_keys(home)
     logs.conceal(keys.server_secret, keys.client_secret)
     to_file = logs.to_file(home)
@@ -63,8 +67,18 @@ def serve(options: argparse.Namespace, worker_command: Sequence[str]) -> int:
 
 
 def executor(options: argparse.Namespace, worker_command: Sequence[str]) -> Executor:
-    """Where the options let jobs run. Raises UserError for devices that are not there, or named twice."""
+    """Where the options let jobs run. Raises UserError for devices or a cluster that are not there."""
+    if options.executor == "ray":
+        return ray_executor(options.ray_address, worker_command)
     return LocalExecutor(worker_command, devices_of(options.devices))
+
+
+def keeping(options: argparse.Namespace) -> Keeping:
+    """For how long and how much the options let the server keep. Raises UserError for what cannot be meant."""
+    if not 0 < options.keep_days < 36500 or (options.quota_gb is not None and not 0 < options.quota_gb < 1e6):
+        raise UserError("--keep-days and --quota-gb have to be above 0", "leave them out for 14 days and no limit")
+    quota = None if options.quota_gb is None else int(options.quota_gb * 1024**3)
+    return Keeping(keep_days=options.keep_days, quota_bytes=quota)
 
 
 def _stop_on_signals(broker: Broker, on_stop: str, supervisor: Supervisor) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..logs import bound_job_log
 from . import belongings
 from .endings import Vitals, oom_counts, silent_end
 from .pulse import LOOK_S, Pulse
@@ -187,6 +188,7 @@ class WorkerProcess:
                         message["memory_free"],
                     )
                     self._peak_bytes = max(self._peak_bytes, message["memory_bytes"])
+                    bound_job_log(self._log_file)
                     continue
                 if message["t"] == "outcome":
                     self._said = Outcome(**{k: v for k, v in message.items() if k != "t"})

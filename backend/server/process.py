@@ -188,7 +188,7 @@ class WorkerProcess:
                         message["memory_free"],
                     )
                     self._peak_bytes = max(self._peak_bytes, message["memory_bytes"])
-                    bound_job_log(self._log_file)
+                    bound_job_log(self._vitals.log_file)
                     continue
                 if message["t"] == "outcome":
                     self._said = Outcome(**{k: v for k, v in message.items() if k != "t"})

@@ -15,7 +15,7 @@ from .asides import Asides
 from .jobs import Job, JobStore
 from .refusal import Refusal
 from .retention import Keeping
-from .scheduler import Scheduler
+from .scheduler import Scheduler, folder_bytes
 from .trash import Trash
 from .uploads import Uploads
 
@@ -76,8 +76,8 @@ class Server:
         if now - self.touched.get(job.id, -TOUCH_S) >= TOUCH_S:
             self.touched = {j: at for j, at in self.touched.items() if now - at < TOUCH_S} | {job.id: now}
             try:
-                self.store.touch(job.id)
-            except sqlite3.Error as error:  # a full disk does not stand in the way of fetching
+                self.store.touch(job.id, folder_bytes(self.scheduler.folder(job.id)))
+            except (sqlite3.Error, OSError) as error:  # a full disk does not stand in the way of fetching
                 log.warning("the use of job %s is not written down: %s", job.id, error)
         return job
 

@@ -223,10 +223,10 @@ class JobStore:
         with self._transaction():
             self._db.execute("UPDATE jobs SET pinned = ?, used = ? WHERE id = ?", (pinned, self.now(), job))
 
-    def touch(self, job: str) -> None:
-        """The job's result is being used now."""
+    def touch(self, job: str, size: int) -> None:
+        """The job's result is being used now; its folder takes `size` bytes."""
         with self._transaction():
-            self._db.execute("UPDATE jobs SET used = ? WHERE id = ?", (self.now(), job))
+            self._db.execute("UPDATE jobs SET used = ?, bytes = ? WHERE id = ?", (self.now(), size, job))
             self._keep_clock()
 
     def kept(self) -> list[Kept]:

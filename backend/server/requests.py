@@ -16,7 +16,7 @@ from .job_requests import QUEUED_MAX, JobRequests
 from .jobs import JobStore
 from .metrics import Sample
 from .refusal import Refusal
-from .retention import DAY_S, Keeping, to_forget
+from .retention import DAY_S, RECENT_S, Keeping, to_forget
 from .scheduler import Scheduler
 from .transfer_requests import TransferRequests, caps
 from .trash import Trash
@@ -56,14 +56,15 @@ class Requests:
     def outdated(self) -> list[str]:
         """Ids of the jobs to forget; uploads that nobody uses any more are forgotten on the way."""
         store, keeping = self._server.store, self._server.keeping
-        store.keep_clock()
         self._server.uploads.forget_before(time.time() - keeping.keep_days * DAY_S)
+        self._server.scheduler.record(store.keep_clock)
         return to_forget(store.kept(), store.now(), keeping)
 
     def forget(self, job_id: str) -> None:
-        """Forget a job, if it still is to be."""
-        job = self._server.store.find(job_id)
-        if job is not None and job.state in messages.ENDED and not job.pinned:
+        """Forget a job, unless something happened to it since it was outdated."""
+        store = self._server.store
+        job = store.find(job_id)
+        if job is not None and job.state in messages.ENDED and not job.pinned and store.now() - job.used > RECENT_S:
             self._server.forget(job)
 
     def close(self) -> None:

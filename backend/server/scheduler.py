@@ -76,7 +76,7 @@ class Scheduler:
         self._unrecorded: deque[Callable[[], None]] = deque()
         self._retry_at = 0.0
         self._stands_still = False
-        self._told_of_room: set[str] = set()
+        self._told: set[str] = set()  # jobs that know why they wait
 
     @property
     def busy(self) -> bool:
@@ -87,9 +87,13 @@ class Scheduler:
         """The job's folder on the server's disk."""
         return self._jobs / job
 
-    def has_capture(self, job: str) -> bool:
-        """Whether the result of a finished job is still on the disk."""
-        return (self.folder(job) / CAPTURE / "capture.json").is_file()
+    def has_capture(self, job: Job) -> bool:
+        """Whether the result of a finished job is still on the disk, each file in its length."""
+        place = self.folder(job.id) / CAPTURE
+        try:
+            return bool(job.files) and all((place / f["name"]).stat().st_size == f["size"] for f in job.files)
+        except OSError:
+            return False
 
     def begin(self) -> None:
         """Queue again what ran when the last server ended."""
@@ -185,14 +189,12 @@ class Scheduler:
         try:
             worker = self._executor.start(spec, folder / LOG_NAME, notify=self._notify, cleanup=partial(_tidy, folder))
         except OSError as error:
-            if error.errno in DISK_FULL:
-                raise
-            self._lost(job, "", Outcome("failed", f"The worker process cannot be started ({error})", cause="crash"))
-            self._retry_at = time.monotonic() + RETRY_S
-            return False
+            if error.errno not in DISK_FULL:
+                self._tell_why(job, f"The job cannot be begun yet ({error}); it is tried again and again")
+            raise
         log.info("job %s runs on %s", job.id, worker.where)
         self._active[job.id] = _Active(job, worker)
-        self._told_of_room.discard(job.id)
+        self._told.discard(job.id)
         self.changed.add(job.id)
         self._unrecorded.append(partial(self._store.start, job.id))
         self._record()
@@ -202,12 +204,18 @@ class Scheduler:
         """Whether the disk has room for the job; it is told once when it has not."""
         free = shutil.disk_usage(self._jobs).free
         needed = self._keep_free + 2 * int(job.spec.get("footage_bytes", 0))
-        if free < needed and job.id not in self._told_of_room:
+        if free < needed:
             text = f"The job waits: {free / GIB:.1f} GiB of the backend's disk are free, it needs {needed / GIB:.1f}"
-            self._store.add_event(job.id, "log", text, "warning", "delete jobs that you do not need")
-            self._told_of_room.add(job.id)
-            self.changed.add(job.id)
+            self._tell_why(job, text, "delete jobs that you do not need")
         return free >= needed
+
+    def _tell_why(self, job: Job, text: str, hint: str = "") -> None:
+        """Tell once why a job does not begin."""
+        if job.id not in self._told:
+            log.warning("job %s: %s", job.id, text)
+            self._store.add_event(job.id, "log", text, "warning", hint)
+            self._told.add(job.id)
+            self.changed.add(job.id)
 
     def _take(self, active: _Active, event: dict[str, Any] | Outcome) -> None:
         """One event of the worker: progress is kept as the newest value, everything else becomes a numbered event."""
@@ -259,12 +267,12 @@ class Scheduler:
         elif outcome.cause and state == "failed":
             self._lost(job, active.progress["stage"], outcome, active.alone)
         elif state == "done":
-            self._store.end(job.id, state, files=outcome.files, size=_size(self.folder(job.id), outcome))
+            self._store.end(job.id, state, files=outcome.files, size=folder_bytes(self.folder(job.id)))
         else:
             text, hint = (outcome.message, outcome.hint) if state == "failed" else ("", "")
-            self._store.end(job.id, state, text, hint, size=_size(self.folder(job.id)))
+            self._store.end(job.id, state, text, hint, size=folder_bytes(self.folder(job.id)))
 
-    def _lost(self, job: Job, stage: str, outcome: Outcome, alone: bool = False) -> None:
+    def _lost(self, job: Job, stage: str, outcome: Outcome, alone: bool) -> None:
         """A worker was lost in a stage: the job is tried once more, but not where it was lost before.
 
         Nor when it ran out of memory although it had the machine to itself: it would again.
@@ -276,7 +284,7 @@ class Scheduler:
         if hopeless or faults[stage] > 1 or sum(faults.values()) >= FAULTS_MAX:
             again = " again" if faults[stage] > 1 else ""
             text = f"{outcome.message}{where}{again}"
-            self._store.end(job.id, "failed", text, outcome.hint, size=_size(self.folder(job.id)))
+            self._store.end(job.id, "failed", text, outcome.hint, size=folder_bytes(self.folder(job.id)))
         else:
             text = f"{outcome.message}{where}; the job goes on from its last finished stage"
             self._store.requeue(job.id, "retry", text, outcome.hint, faults)
@@ -310,11 +318,9 @@ def _besides(folder: Path, keep: Sequence[str]) -> list[Path]:
     return [path for path in folder.iterdir() if path.name not in keep] if folder.is_dir() else []
 
 
-def _size(folder: Path, outcome: Outcome | None = None) -> int:
-    """Bytes of what is kept of a job: its log and its result."""
-    log_file = folder / LOG_NAME
-    result = sum(file["size"] for file in outcome.files) if outcome is not None else 0
-    return result + (log_file.stat().st_size if log_file.is_file() else 0)
+def folder_bytes(folder: Path) -> int:
+    """Bytes of the files below a job's folder."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
 
 
 def _fraction(value: Any) -> float:

@@ -34,8 +34,8 @@ class JobRequests:
         job = job_id(session.owner, header["sha256"], masks_sha256, settings.canonical(), self._server.code_version)
         asked_before = store.find_ticket(ticket, session.owner) if ticket else None
         row = asked_before or store.find(job)
-        if row is not None and row.state == "done" and not self._server.scheduler.has_capture(row.id):
-            store.end(row.id, "failed", "The result is gone from the backend's disk", "send the clip again")
+        if row is not None and row.state == "done" and not self._server.scheduler.has_capture(row):
+            store.end(row.id, "failed", "The result is gone from the backend's disk, or damaged", "send the clip again")
             row, asked_before = store.find(row.id), None
         if asked_before is not None or (row is not None and row.id != job):
             existed = True

@@ -1,9 +1,12 @@
 """Files that were half written when the power went: the next server lives or says why not, and loses nothing else."""
 
+import contextlib
 import hashlib
 import os
 import random
+import re
 import shutil
+import sqlite3
 import time
 import zlib
 from dataclasses import dataclass
@@ -99,7 +102,8 @@ def test_a_torn_journal_of_the_database(place, tmp_path, seed):
 @pytest.mark.parametrize("name", ["jobs.db", "keys.json"], ids=["a torn database", "torn keys"])
 def test_what_cannot_be_healed_is_told_in_a_sentence_and_not_touched(place, name):
     """A database without its end, or half a key: nothing is made up in its place."""
-    (place.home / "jobs.db-wal").unlink()
+    with contextlib.closing(sqlite3.connect(place.home / "jobs.db")) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     print(cut(place.home / name, 4))
     torn = (place.home / name).read_bytes()
     server = ServerProcess(place.home, new_mark())
@@ -108,7 +112,7 @@ def test_what_cannot_be_healed_is_told_in_a_sentence_and_not_touched(place, name
     said = server.tail()
     assert "Traceback" not in said
     assert str(place.home / name) in said, said
-    assert len([line for line in said.splitlines() if line]) <= 2, said
+    assert len([line for line in said.splitlines() if not re.match(r"\d{4}-", line)]) == 1, said
     assert (place.home / name).read_bytes() == torn
     assert left_behind(server.mark) == []
 
@@ -116,7 +120,7 @@ def test_what_cannot_be_healed_is_told_in_a_sentence_and_not_touched(place, name
 @pytest.mark.slow
 def test_a_connection_file_by_half_and_uploads_by_half_are_made_anew(place, tmp_path):
     print(cut(place.home / "connection.json", 5))
-    parts = [p for p in (place.home / "uploads").iterdir() if p.is_file() and p.stat().st_size >= framing.CHUNK]
+    parts = [p for p in (place.home / "uploads").rglob("*") if p.is_file() and p.stat().st_size >= framing.CHUNK]
     assert parts, "the clip that was sent by half"
     for part in parts:
         print(cut(part, 6))
@@ -152,7 +156,7 @@ def test_torn_results_of_stages_are_computed_again(place, tmp_path):
 @pytest.mark.slow
 def test_of_two_servers_on_one_store_the_first_goes_on(tmp_path):
     """Also after the first was killed, while its worker may still be on its way out: then the second begins."""
-    clip = write_clip(tmp_path / "1.mp4", 1, stage_s=0.3)
+    clip = write_clip(tmp_path / "1.mp4", 1, stage_s=1.5)
     place = Place(tmp_path / "home", [clip, clip], [])
     first = ServerProcess(place.home, mark := new_mark())
     first.start()

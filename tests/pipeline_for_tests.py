@@ -204,6 +204,13 @@ class _Deeds:
         os.write(1, b"more noise\n")
 
     @staticmethod
+    def babble(run: Run, out: Path, mebibytes: str) -> None:
+        """Fills the job's log, as a library does that warns of every pixel."""
+        for _ in range(int(mebibytes)):
+            os.write(2, b"a line that nobody reads, over and over again, 64 bytes in all.\n" * 2**14)
+            time.sleep(0.1)
+
+    @staticmethod
     def small_disk(run: Run, out: Path) -> None:
         """Files may grow to 100 kB only: what a full disk looks like from here on."""
         import resource

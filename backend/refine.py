@@ -17,6 +17,7 @@ import numpy as np
 
 from .classical import shots
 from .classical.report import FEW_TRACKS, SUSPICIOUS_ERROR
+from .classical.tracks import Observations
 from .clip import Clip
 from .geometry.trajectory import path_length
 from .refinement.cameras import Cameras
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 PLAN = (("Following still points", 0.3), ("Refining the camera", 0.7))
 #: Points followed at a time: what a pose needs many times over.
 TRACKS_PER_FRAME = 800
+#: What a refined camera is made of.
+FOUND = (Solved, Verdict, Cameras, Static, Observations)
 #: A camera whose path is shorter than this fraction of the median depth stands still, as far as the engine knows.
 STILL = 1e-4
 #: Focal lengths that differ by more than this over a clip are a zoom.
@@ -69,7 +72,11 @@ def refine_camera(
         log.info("%d sightings of %d still points; %s", len(static.seen), static.track_count, kind)
         if kind == "locked":
             return measured(capture, clip, engine, static, None)
-        found = FEW if kind == "unknown" else best_camera(static, engine, kind, lenses(engine, focal_free), run)
+        if kind == "unknown":
+            return measured(capture, clip, engine, static, FEW)
+        told = static, engine, kind, lenses(engine, focal_free)
+        made_from = {"told": told, "seed": run.seed}
+        found = run.remember("Refined camera", made_from, lambda: best_camera(*told, run), FOUND)
         if isinstance(found, str):
             return measured(capture, clip, engine, static, found)
         return _with_camera(capture, clip, engine, static, *found)

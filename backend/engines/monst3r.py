@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from ..align.align import MoverOptions, align
+from ..align.normal import Noise
 from ..align.predictions import PairFlows, PairPredictions, Pairs
-from ..align.windows import Joiner, Window, windows_of
+from ..align.windows import Joiner, Solution, Window, windows_of
 from ..clip import Clip
 from ..device import choose_device
 from ..live import show_capture
@@ -86,7 +87,7 @@ class MonST3REngine:
 
         keys = key_frames(clip.info.timestamps, options)
         pairs = graph_pairs(options, len(keys))
-        with run.stage("Loading the network"):
+        with run.stage("Loading the network", 0.5):
             network, stamps = self.pair_source(pictures.rgb, options, device, run, len(pairs))
             flow, flow_stamps = self.flow_source(pictures.rgb, options, run)
             mask_stamps = () if options.refine_masks == "none" else (find_installed(options.refine_masks).stamp(),)
@@ -94,21 +95,33 @@ class MonST3REngine:
             network, flow = remembered(
                 network, stamps, flow, flow_stamps, pictures.rgb, len(pairs), options, device, run
             )
-            asked = [torch.as_tensor(keys)[window.new_edges] for window in windows]
-            network.prepare(asked)
-            if flow is not None:
-                flow.prepare(asked)
         movers = None if clip.known_masks is None else pictures.to_grid(clip.known_masks)
 
         def look(frames: np.ndarray, *known: torch.Tensor) -> None:
             run.show(partial(early_frames, clip.info, pictures, given, frames, *known))
 
-        joined, locked = self._solve(windows, keys, network, flow, given, movers, pictures, options, device, run, look)
-        del network  # its memory is needed no more
-        release(device)
+        def solve() -> tuple[Solution, bool]:
+            with run.stage("Loading the network", 0.5):
+                asked = [torch.as_tensor(keys)[window.new_edges] for window in windows]
+                for source in filter(None, (network, flow)):
+                    source.prepare(asked)
+            joined, locked = self._solve(
+                windows, keys, network, flow, given, movers, pictures, options, device, run, look
+            )
+            network.let_go()
+            release(device)
+            with run.stage("Aligning", 0.1):
+                return joined.finish(run.progress), locked
 
-        with run.stage("Aligning", 0.1):
-            solution = joined.finish(run.progress)
+        made_from = {
+            "sources": [source and source.made_from for source in (network, flow)],
+            "pairs": np.asarray(pairs),
+            "keys": keys,
+            "given": given,
+            "movers": movers,
+            "options": replace(options, refine_masks="none", refine_camera=False),
+        }
+        solution, locked = run.remember("Alignment", made_from, solve, (Solution, Noise))
         solved = Solved(
             world_from_camera=np.linalg.inv(solution.camera_from_world),
             focal_px=solution.focal_px,

@@ -37,9 +37,17 @@ def plate_movers(
             masks[t] = tidy(np.asarray(scores[t], np.float32) > options.mover_threshold, width * height * SMALLEST)
     if options.refine_masks != "none" and masks.any():
         from ..nets.segment import load_segmenter, refine_masks
+        from ..nets.weights import find_installed
 
-        segmenter = load_segmenter(model=options.refine_masks.removeprefix("sam2_"), device=run.device)
-        refined = refine_masks(clip.frames, pictures.to_whole(masks), segmenter, run).masks
+        rough = pictures.to_whole(masks)
+
+        def refine() -> np.ndarray:
+            segmenter = load_segmenter(model=options.refine_masks.removeprefix("sam2_"), device=run.device)
+            return refine_masks(clip.frames, rough, segmenter, run).masks
+
+        network = find_installed(options.refine_masks).stamp() if run.memory else None
+        made_from = {"frames": clip.frames, "rough": rough, "network": network, "device": run.device.partition(":")[0]}
+        refined = run.remember("Refined masks", made_from, refine)
         masks = pictures.to_grid(refined)
         plates = _enlarged(refined, clip.info.plate_size)
         if given is not None:

@@ -72,5 +72,9 @@ class Remembered(Generic[SomePairs]):
         if unknown and isinstance(self.source, Later):
             self.source.open()
 
+    def let_go(self) -> None:
+        """Forget the source, whose memory is needed no more."""
+        self.source = None
+
     def _key(self, edges: Any) -> dict[str, Any]:
         return {**self.made_from, "edges": torch.as_tensor(edges).numpy()}

@@ -49,7 +49,8 @@ def still_sightings(capture: Capture, clip: Clip, per_frame: int, run: Run) -> S
 
     A track that is masked often is dropped whole. Frames without a camera take no part.
     """
-    found = track_points(clip.frames, per_frame, run)
+    made_from = {"frames": clip.frames, "per_frame": per_frame}
+    found = run.remember("Still points", made_from, lambda: track_points(clip.frames, per_frame, run), (Observations,))
     found = replace(found, xy=clip.store_map.to_plate(found.xy))
     reach = WINDOW / 2 / np.array([clip.store_map.sx, clip.store_map.sy])  # plate pixels that the tracker looks at
     masked = _masked(capture, found, reach)

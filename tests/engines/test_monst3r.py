@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from backend import refine
 from backend.clip import Clip
+from backend.engines import monst3r as monst3r_engine
 from backend.engines.monst3r import MonST3REngine
 from backend.geometry.trajectory import absolute_trajectory_error
 from backend.known_cameras import KnownCameras
@@ -18,6 +20,7 @@ from backend.monst3r.models import Later
 from backend.nets.precision import EXACT as EXACT_NUMBERS
 from backend.nets.predict import PairPredictor
 from backend.pipeline import reconstruct
+from backend.refinement import sightings
 from backend.run import Run
 from backend.stage_memory import StageMemory
 from backend.wire import (
@@ -354,6 +357,20 @@ def test_other_masks_ask_no_network_again(tmp_path, options):
     assert remembered.engine == computed.engine
     capture_of(world, tmp_path, other, memory=memory, mode="preview")
     assert other.pairs > 0
+
+
+@pytest.mark.slow
+def test_the_same_clip_again_is_neither_aligned_nor_refined_again(tmp_path, monkeypatch):
+    """A job that was killed after its alignment goes on behind it, to the same bits."""
+    world = world_of(5)
+    memory = StageMemory(tmp_path / "cache", leave_free_bytes=0)
+    first = capture_of(world, tmp_path, memory=memory, refine_camera=True)
+    for place, name in ((monst3r_engine, "align"), (refine, "best_camera"), (sightings, "track_points")):
+        monkeypatch.setattr(place, name, None)
+    again = capture_of(world, tmp_path, memory=memory, refine_camera=True)
+    for name in ("world_from_camera", "intrinsics", "depth", "confidence", "dynamic", "plate_masks"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(first, name), err_msg=name)
+    assert (again.shot, again.frames) == (first.shot, first.frames)
 
 
 def test_answers_that_would_fill_the_memory_are_not_kept(world, tmp_path):

@@ -307,7 +307,7 @@ def test_what_the_container_copies_is_enough_to_serve_and_to_be_found_healthy(ho
                 place.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, place)
     python = [sys.executable, "-m", "backend"]
-    arguments = [word if word != "7425" else "0" for word in json.loads(the("CMD"))]
+    arguments = [word if word != "5555" else "0" for word in json.loads(the("CMD"))]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"KINORA_HOME": str(home)}
     place = {"cwd": tmp_path / "opt", "env": environment}
     with subprocess.Popen([*python, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **place) as process:

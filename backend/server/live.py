@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..wire import LiveFrame, framing, live
+from .private import open_plain
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class LiveFolder:
 def read_live(folder: Path, frame: int) -> bytes | None:
     """The newest version of a frame; None when there is none, or no longer."""
     try:
-        with open(_file(folder, frame), "rb") as file:
+        with open_plain(_file(folder, frame)) as file:
             return file.read(framing.CHUNK)
     except FileNotFoundError:
         return None

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..wire import UserError, bundle, compact, framing, messages
 from .answering import Fields, Reply, Server, Session, page
+from .private import open_plain
 from .refusal import Refusal
 from .scheduler import CAPTURE
 
@@ -81,7 +82,7 @@ class TransferRequests:
         if offset > row["size"]:
             raise Refusal("bad_offset", f"{name} has {row['size']} bytes")
         try:
-            with open(result.paths.get(name, result.folder / name), "rb", buffering=0) as file:
+            with open_plain(result.paths.get(name, result.folder / name)) as file:
                 file.seek(offset)
                 data = file.read(min(header["n"], framing.CHUNK))
         except FileNotFoundError as error:

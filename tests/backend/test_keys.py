@@ -214,7 +214,7 @@ def test_a_data_folder_that_is_too_open_is_closed_with_a_warning(tmp_path, caplo
             if path.is_dir() or path.name in ("keys.json", "connection.json", "jobs.db", "authorized_keys"):
                 assert mode(path) & 0o077 == 0, path
     assert "was open to other users" in caplog.text
-    assert "others may have read the server's keys" in caplog.text
+    assert "they may have read its keys" in caplog.text
 
 
 @closed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -110,8 +110,6 @@ class Opening:
 
     def _remote(self) -> Backend:
         connection = Connection.read(self.choice.connection_file)
-        if self.choice.address:
-            connection = replace(connection, address=self.choice.address)
         if not is_loopback(connection.address) and not self._online_access:
             hint = "allow online access in Preferences > System > Network, then try again"
             raise UserError("Blender is set to stay offline", hint)
@@ -135,6 +133,7 @@ class Opening:
     def _enter(self, connection: Connection, local: LocalBackend | None) -> Backend:
         from ..client import Client
 
-        client = Client(connection)
+        compact = self.choice.remote and self.choice.compact
+        client = Client(connection, encoding="compact" if compact else "exact")
         client.start()
         return Backend(connection, client, local)

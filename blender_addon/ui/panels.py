@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 
 import bpy
 
+from .. import backends
 from ..scene.options import ImportOptions
 from ..scene.report import ImportReport
 from ..wire.errors import UserError
@@ -28,6 +30,9 @@ ALERT_PX = 1.0
 ALERT_DISAGREEMENT = 0.02
 #: Distance between a point's plate pixel and where Blender's camera shows it, above which the import is at fault.
 ALERT_CAMERA_PX = 0.05
+
+#: How long it is told that the backend was restarted.
+RESTARTED_S = 60.0
 
 BACKEND_STATES = {
     "OFF": "Backend not running",
@@ -59,14 +64,22 @@ def draw_backend(layout, context) -> None:
     now = session.current()
     row = layout.row(align=True)
     row.label(text=BACKEND_STATES[now.state], icon="CHECKMARK" if now.state == "READY" else "NONE")
-    button = row.row()
+    button = row.row(align=True)
     button.alignment = "RIGHT"
     if now.state == "OFF":
         button.operator("kinora.backend_start", text="Connect" if backend_choice(context).remote else "Start")
     else:
         button.operator("kinora.backend_stop", text="Disconnect" if now.choice.remote else "Stop")
+    if backends.known():
+        button.menu("KINORA_MT_backends", text="", icon="DOWNARROW_HLT")
     if now.state in {"OFF", "LOST"} and now.note:
         draw_problem(layout, context, now.note, now.hint)
+    if now.state == "LOST":
+        lost_s = time.monotonic() - now.lost_at
+        tried = "Tried again every few seconds"
+        draw_wrapped(layout, context, f"{tried}, for {duration(lost_s)} now" if lost_s >= 5 else tried, icon="BLANK1")
+    elif now.state == "READY" and now.restarted_at and time.monotonic() - now.restarted_at < RESTARTED_S:
+        draw_wrapped(layout, context, "The backend was restarted; its jobs go on", icon="INFO")
 
 
 def draw_problem(layout, context, message: str, hint: str) -> None:
@@ -93,6 +106,13 @@ def draw_job(layout, context, job: Reconstruction) -> None:
         row.operator("kinora.cancel", text="", icon="X").job = job.uid
         if job.state == "RUNNING":
             layout.label(text=job.status)
+        for line in (job.transfer, f"On {job.where}" if job.where and job.state == "RUNNING" else ""):
+            if line:
+                layout.label(text=line, icon="BLANK1")
+        if job.notice:
+            draw_wrapped(layout, context, sentence(job.notice), icon="INFO")
+    elif job.state == "AWAY":
+        draw_wrapped(layout, context, "The job goes on at the backend; connect to see it again", icon="UNLINKED")
     elif job.message:
         box = layout.box()
         draw_problem(box, context, job.message, job.hint)

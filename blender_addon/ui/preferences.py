@@ -6,25 +6,35 @@ from pathlib import Path
 
 import bpy
 
+from .. import backends
 from ..wire.errors import UserError
 
 #: The add-on's id: `bl_ext.<repository>.kinora`, or the package's own name when loaded as a plain package.
 ADDON_ID = __package__.rpartition(".")[0]
 
+COMPACT_HELP = (
+    "About a fifth of the bytes: depth as 16-bit logarithms, off by at most 0.01 % where the farthest is no more than "
+    "100,000 times as far as the nearest, and everything else without loss"
+)
+
 
 @dataclass(frozen=True)
 class BackendChoice:
-    """Which backend does the work. `folder` None is the one installed last, `address` '' that of the file."""
+    """Which backend does the work. `folder` None is the one installed last.
+
+    `compact` fetches results from another machine in fewer bytes, with the depth error that the preference states.
+    """
 
     remote: bool = False
     folder: Path | None = None
     connection_file: Path | None = None
-    address: str = ""
+    compact: bool = True
 
     def check(self) -> None:
         """Raise UserError when what must be chosen first is not."""
         if self.remote and self.connection_file is None:
-            raise UserError("No connection file is chosen", "choose it in the add-on's preferences")
+            hint = "paste the pairing code of one in the add-on's preferences"
+            raise UserError("No backend on another computer is chosen", hint)
 
 
 class KINORA_AP_preferences(bpy.types.AddonPreferences):
@@ -46,15 +56,16 @@ class KINORA_AP_preferences(bpy.types.AddonPreferences):
         "when empty, the one that was installed last",
         subtype="DIR_PATH",
     )
-    connection_file: bpy.props.StringProperty(
-        name="Connection File",
-        description="File with the address and the keys of the backend, copied from the computer it runs on",
-        subtype="FILE_PATH",
+    remote_backend: bpy.props.StringProperty(
+        name="Backend", description="Name of the backend on another computer that is used", options={"HIDDEN"}
     )
-    address: bpy.props.StringProperty(
-        name="Address",
-        description="Where the backend is reached, as tcp://host:port, when it is not the address in the file: "
-        "the near end of a tunnel, for example",
+    encoding: bpy.props.EnumProperty(
+        name="Result Encoding",
+        description="How results come from another computer; on this computer they are always exact",
+        items=[
+            ("COMPACT", "Compact", COMPACT_HELP),
+            ("EXACT", "Exact", "Every number as the backend computed it"),
+        ],
     )
 
     def choice(self) -> BackendChoice:
@@ -62,11 +73,12 @@ class KINORA_AP_preferences(bpy.types.AddonPreferences):
         return BackendChoice(
             remote=self.backend == "REMOTE",
             folder=Path(bpy.path.abspath(self.backend_folder)) if self.backend_folder else None,
-            connection_file=Path(bpy.path.abspath(self.connection_file)) if self.connection_file else None,
-            address=self.address.strip(),
+            connection_file=backends.known().get(self.remote_backend),
+            compact=self.encoding == "COMPACT",
         )
 
     def draw(self, context) -> None:
+        from .pairing import draw_remote
         from .panels import draw_backend
         from .session import current
         from .setup_panel import draw_setup, draw_weights
@@ -76,10 +88,7 @@ class KINORA_AP_preferences(bpy.types.AddonPreferences):
         layout.use_property_decorate = False
         layout.row().prop(self, "backend", expand=True)
         if self.backend == "REMOTE":
-            layout.prop(self, "connection_file")
-            layout.prop(self, "address", placeholder="As in the file")
-            if not bpy.app.online_access:
-                layout.label(text="Allow Online Access in System > Network first", icon="ERROR")
+            draw_remote(layout, context, self)
         else:
             layout.prop(self, "backend_folder", placeholder="Installed last")
             draw_setup(layout, context)

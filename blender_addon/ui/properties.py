@@ -149,6 +149,7 @@ class KINORA_PG_scene(bpy.types.PropertyGroup):
         max=10.0,
     )
     capture_path: bpy.props.StringProperty(options={"HIDDEN", *RELATIVE}, subtype="DIR_PATH")
+    tickets: bpy.props.StringProperty(options={"HIDDEN"})  # ids of the newest jobs that were asked for
     clip: bpy.props.PointerProperty(type=CLIP_GROUP)
     lens: bpy.props.PointerProperty(type=LENS_GROUP)
     import_options: bpy.props.PointerProperty(type=IMPORT_GROUP)
@@ -201,12 +202,17 @@ class KINORA_PG_scene(bpy.types.PropertyGroup):
             folder = beside / "kinora" / name_of(source)
         else:
             return None
-        number = 2
-        free = folder
-        while free in taken or (not self.replace and free.is_dir() and any(free.iterdir())):
-            free = folder.with_name(f"{folder.name}_{number:03d}")
-            number += 1
-        return free
+        return free_folder(folder, taken, self.replace)
+
+
+def free_folder(folder: Path, taken: Collection[Path], replace: bool) -> Path:
+    """The folder, or the next one with a number that nobody writes to and, unless it may be replaced, holds nothing."""
+    number = 2
+    free = folder
+    while free in taken or (not replace and free.is_dir() and any(free.iterdir())):
+        free = folder.with_name(f"{folder.name}_{number:03d}")
+        number += 1
+    return free
 
 
 def name_of(clip: Path) -> str:

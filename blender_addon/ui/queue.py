@@ -1,17 +1,18 @@
-"""The queue: every job of this Blender with its state, and what can be done about it."""
+"""The queue: every job of this Blender and every other one that the backend has of this computer's key."""
 
 # Annotations must stay objects here: Blender reads the properties from them.
+import time
+from datetime import datetime
 from pathlib import Path
 
 import bpy
 
 from ..scene.options import ImportOptions
-from ..wire.errors import UserError
+from ..wire.settings import ENGINES
 from . import session
-from .acting import ActionOperator
 from .properties import properties_of
-from .reconstruction import Reconstruction
-from .text import duration
+from .queue_rows import Row, row_of, rows, selected_key
+from .text import draw_wrapped, duration, sentence, size
 
 STATE_ICONS = {
     "WAITING": "TIME",
@@ -19,109 +20,25 @@ STATE_ICONS = {
     "RUNNING": "PLAY",
     "CANCELLING": "X",
     "IMPORTING": "IMPORT",
+    "AWAY": "UNLINKED",
     "DONE": "CHECKMARK",
     "FAILED": "ERROR",
     "CANCELLED": "PANEL_CLOSE",
 }
+ROWS = 5
 
 
-class JobOperator(ActionOperator):
-    """An operator on one job of the queue, named by its id; without one, on the job of the scene."""
+class KINORA_UL_queue(bpy.types.UIList):
+    """One job in a line: its state and clip, how far it is, and what is done about it most."""
 
-    bl_options = {"REGISTER"}
-
-    job: bpy.props.StringProperty(
-        name="Job", description="Id of the job; empty for the one of this scene", options={"HIDDEN", "SKIP_SAVE"}
-    )
-
-    def chosen(self, context) -> Reconstruction:
-        """The job that is meant. Raises UserError when there is none."""
-        now = session.current()
-        found = now.job_of(self.job) if self.job else now.job(context.scene)
-        if found is None:
-            raise UserError("There is no such job", "see the queue")
-        return found
-
-
-class KINORA_OT_cancel(JobOperator, bpy.types.Operator):
-    """Stop the reconstruction; no capture is written, and what Live View shows stays"""
-
-    bl_idname = "kinora.cancel"
-    bl_label = "Cancel"
-
-    @classmethod
-    def allowed(cls, context):
-        stoppable = any(job.stoppable for job in session.current().jobs)
-        return "" if stoppable else "Nothing is being reconstructed"
-
-    def act(self, context):
-        job = self.chosen(context)
-        if not job.stoppable:
-            raise UserError(f"{job.clip.name} is not being reconstructed")
-        session.current().cancel(job)
-
-
-class KINORA_OT_cancel_all(ActionOperator, bpy.types.Operator):
-    """Stop every job of the queue; no capture is written, and what Live View shows stays"""
-
-    bl_idname = "kinora.cancel_all"
-    bl_label = "Cancel All"
-    bl_options = {"REGISTER"}
-
-    allowed = KINORA_OT_cancel.allowed
-
-    def invoke(self, context, event):
-        return context.window_manager.invoke_confirm(self, event)
-
-    def act(self, context):
-        for job in reversed(session.current().jobs):  # the waiting ones first, so that none of them begins
-            if job.stoppable:
-                session.current().cancel(job)
-
-
-class KINORA_OT_remove_job(JobOperator, bpy.types.Operator):
-    """Take a job that has ended out of the list; its capture stays on the disk"""
-
-    bl_idname = "kinora.remove_job"
-    bl_label = "Remove from Queue"
-
-    def act(self, context):
-        job = self.chosen(context)
-        if job.active:
-            raise UserError(f"{job.clip.name} has not ended", "cancel it first")
-        session.current().jobs.remove(job)
-
-
-class KINORA_OT_clear_queue(ActionOperator, bpy.types.Operator):
-    """Take all jobs that have ended out of the list; their captures stay on the disk"""
-
-    bl_idname = "kinora.clear_queue"
-    bl_label = "Clear Finished"
-    bl_options = {"REGISTER"}
-
-    @classmethod
-    def allowed(cls, context):
-        return "" if any(not job.active for job in session.current().jobs) else "No job has ended"
-
-    def act(self, context):
-        now = session.current()
-        now.jobs = [job for job in now.jobs if job.active]
-
-
-class KINORA_OT_job_error(JobOperator, bpy.types.Operator):
-    """Show why the job failed, and copy the whole report to the clipboard"""
-
-    bl_idname = "kinora.job_error"
-    bl_label = "Show Error"
-
-    def act(self, context):
-        job = self.chosen(context)
-        context.window_manager.clipboard = job.report()
-        raise UserError(job.message or f"{job.clip.name} has not failed", job.hint)
+    def draw_item(self, context, layout, data, item, icon, active_data, active_property, index=0, flt_flag=0):
+        row = row_of(session.current(), item.key)
+        if row is not None:
+            draw_row(layout, context, row)
 
 
 class KINORA_PT_queue(bpy.types.Panel):
-    """All jobs, in the order they were asked for."""
+    """All jobs, in the order of the backend."""
 
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
@@ -131,54 +48,140 @@ class KINORA_PT_queue(bpy.types.Panel):
     bl_options = {"DEFAULT_CLOSED"}
 
     def draw_header_preset(self, context):
-        active = sum(job.active for job in session.current().jobs)
+        active = sum(row.active for row in rows(session.current(), False))
         if active:
             self.layout.label(text=str(active))
 
     def draw(self, context):
-        layout, jobs = self.layout, session.current().jobs
-        column = layout.column(align=True)
-        for job in jobs:
-            draw_row(column, context, job)
-        if not jobs:
-            layout.label(text="No jobs yet")
-        row = layout.row(align=True)
-        row.operator("kinora.cancel_all")
-        row.operator("kinora.clear_queue")
+        layout, manager, now = self.layout, context.window_manager, session.current()
+        now.server.look()
+        row = layout.row()
+        row.template_list("KINORA_UL_queue", "", manager.kinora_queue, "rows", manager.kinora_queue, "index", rows=ROWS)
+        chosen = row_of(now, selected_key(manager))
+        draw_side(row.column(align=True), chosen)
+        if chosen is not None:
+            draw_details(layout, context, chosen)
+        if now.server.problem:
+            draw_wrapped(layout, context, sentence(now.server.problem), icon="ERROR")
+        draw_usage(layout)
         layout.operator("kinora.reconstruct_folder", icon="FILE_FOLDER")
 
 
-def draw_row(layout, context, job: Reconstruction) -> None:
-    """One job: its state and clip, how far it is, and what can be done about it."""
-    row = layout.row(align=True)
-    scene = job.scene.find()
-    elsewhere = "" if scene == context.scene else f" ({job.scene.name})"
-    words = row.row(align=True)
-    words.alert = job.state == "FAILED"
-    words.label(text=job.clip.name + elsewhere, icon=STATE_ICONS[job.state])
+def draw_side(column, chosen: Row | None) -> None:
+    """The buttons beside the list, about the chosen job."""
+    key = chosen.key if chosen else ""
+    for direction in ("UP", "DOWN"):
+        move = column.operator("kinora.move_job", text="", icon=f"TRIA_{direction}")
+        move.job, move.direction = key, direction
+    column.separator()
+    pinned = bool(chosen and chosen.server and chosen.server.pinned)
+    pin = column.operator("kinora.pin_job", text="", icon="PINNED" if pinned else "UNPINNED", depress=pinned)
+    pin.job, pin.pinned = key, not pinned
+    column.separator()
+    column.menu("KINORA_MT_queue", text="", icon="DOWNARROW_HLT")
+
+
+class KINORA_MT_queue(bpy.types.Menu):
+    """What else can be done with the queue."""
+
+    bl_idname = "KINORA_MT_queue"
+    bl_label = "Queue"
+
+    def draw(self, context):
+        layout = self.layout
+        layout.operator("kinora.refresh_jobs", icon="FILE_REFRESH")
+        layout.prop(context.window_manager.kinora_queue, "ended_too")
+        layout.separator()
+        layout.operator_menu_enum("kinora.job_priority", "level", text="Priority")
+        layout.separator()
+        layout.operator("kinora.cancel_all", icon="X")
+        layout.operator("kinora.clear_queue", icon="REMOVE")
+        layout.operator("kinora.delete_job", icon="TRASH")
+
+
+def draw_row(layout, context, row: Row) -> None:
+    """One job in a line, with the button that it most likely needs."""
+    line = layout.row(align=True)
+    local = row.local
+    scene = local.scene.find() if local else None
+    elsewhere = f" ({local.scene.name})" if local and scene != context.scene else ""
+    words = line.row(align=True)
+    words.alert = row.state == "FAILED"
+    words.label(text=row.name + elsewhere, icon=STATE_ICONS.get(row.state, "QUESTION"))
     state = words.row(align=True)
     state.alignment = "RIGHT"
-    state.label(text=progress(job))
-    if job.stoppable:
-        row.operator("kinora.cancel", text="", icon="X").job = job.uid
+    state.label(text=progress(row))
+    if (local and local.stoppable) or (row.server and not row.server.ended_already and row.state != "CANCELLING"):
+        if not (local and local.active):
+            line.operator("kinora.fetch_job", text="", icon="LINKED").job = row.key
+        line.operator("kinora.cancel", text="", icon="X").job = row.key
         return
-    if job.state == "DONE" and job.folder is not None and scene is not None:
-        again = row.operator("kinora.import_capture", text="", icon="IMPORT")
-        fill_import(again, context, job.folder, job.clip)
-    if job.state == "FAILED":
-        row.operator("kinora.job_error", text="", icon="INFO").job = job.uid
-    if not job.active:
-        row.operator("kinora.remove_job", text="", icon="REMOVE").job = job.uid
+    if local and local.state == "DONE" and local.folder is not None and scene is not None:
+        again = line.operator("kinora.import_capture", text="", icon="IMPORT")
+        fill_import(again, context, local.folder, local.clip)
+    elif row.fetchable:
+        line.operator("kinora.fetch_job", text="", icon="IMPORT").job = row.key
+    if local and local.state == "FAILED":
+        line.operator("kinora.job_error", text="", icon="INFO").job = row.key
+    if local and not local.active:
+        line.operator("kinora.remove_job", text="", icon="REMOVE").job = row.key
 
 
-def progress(job: Reconstruction) -> str:
+def draw_details(layout, context, row: Row) -> None:
+    """What else is known of the chosen job."""
+    column = layout.column(align=True)
+    for line in details(row):
+        draw_wrapped(column, context, line)
+    if row.local and row.local.notice:
+        draw_wrapped(column, context, sentence(row.local.notice), icon="INFO")
+
+
+def details(row: Row) -> list[str]:
+    """The engine, when it was asked for, where it runs, its size and priority, in a line or two."""
+    local, server = row.local, row.server
+    engine = server.engine if server else local.settings.engine if local.settings else ""
+    first = [ENGINES[engine].label if engine in ENGINES else engine, when(server.created if server else local.asked)]
+    second = []
+    if local and local.where and local.active:
+        second.append(f"on {local.where}")
+    if server is not None:
+        second += [size(server.bytes)] if server.bytes else []
+        second += [f"priority {server.priority:+d}"] if server.priority else []
+        second += [f"attempt {server.attempt}"] if server.attempt > 1 else []
+        second += ["pinned"] if server.pinned else []
+    return [sentence(", ".join(part for part in parts if part)) for parts in (first, second) if any(parts)]
+
+
+def when(seconds: float) -> str:
+    """'today 14:03', 'yesterday 09:10', '12 Nov 17:30'."""
+    then, today = datetime.fromtimestamp(seconds), datetime.fromtimestamp(time.time()).date()
+    days = (today - then.date()).days
+    day = {0: "today", 1: "yesterday"}.get(days) or f"{then.day} {then:%b}" + (f" {then.year}" if days > 300 else "")
+    return f"{day} {then:%H:%M}"
+
+
+def draw_usage(layout) -> None:
+    """What the jobs take of the backend's disk."""
+    usage = session.current().server.usage
+    if usage is None:
+        return
+    most = usage.quota if usage.quota is not None else usage.bytes + usage.free
+    text = f"{size(usage.bytes)} of {size(most)} at the backend"
+    layout.progress(factor=min(1.0, usage.bytes / most) if most else 1.0, type="BAR", text=text)
+
+
+def progress(row: Row) -> str:
     """How far a job is, in a word or two."""
-    if job.state == "RUNNING":
+    job = row.local
+    if row.state == "RUNNING":
+        if job is None or job.state != "RUNNING":
+            return "Running"
         return f"{job.fraction:.0%}" + (f", {duration(job.eta_s)}" if job.eta_s is not None else "")
-    if job.state == "QUEUED":
-        return f"Behind {job.queue_position}" if job.queue_position else "Next"
-    words = {"DONE": "Done", "FAILED": "Failed", "CANCELLED": "Cancelled", "WAITING": "Waiting"}
-    return words.get(job.state, job.status)
+    if row.state == "QUEUED":
+        position = row.server.position if row.server else job.queue_position
+        return f"Behind {position}" if position else "Next"
+    words = {"DONE": "Done", "FAILED": "Failed", "CANCELLED": "Cancelled", "WAITING": "Waiting", "AWAY": "Goes on"}
+    return words.get(row.state) or (job.status if job else sentence(row.state.lower()))
 
 
 def fill_import(operator, context, folder: Path, clip: Path | None = None) -> None:
@@ -191,13 +194,7 @@ def fill_import(operator, context, folder: Path, clip: Path | None = None) -> No
         operator.plate_path = str(clip)
 
 
-CLASSES = (
-    KINORA_OT_cancel,
-    KINORA_OT_cancel_all,
-    KINORA_OT_remove_job,
-    KINORA_OT_clear_queue,
-    KINORA_OT_job_error,
-)
+CLASSES = (KINORA_UL_queue, KINORA_MT_queue)
 
 
 def register() -> None:

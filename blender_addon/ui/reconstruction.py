@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections import deque
 from collections.abc import Collection
@@ -42,23 +43,31 @@ class SceneRef:
 
 @dataclass
 class Reconstruction:
-    """One press of Reconstruct. `state` is one of ACTIVE, or DONE, FAILED or CANCELLED."""
+    """One press of Reconstruct, or a job of the backend that is followed from here (`settings` None: not known here).
+
+    `state` is one of ACTIVE, or AWAY (it goes on at a backend that was left), DONE, FAILED or CANCELLED.
+    """
 
     scene: SceneRef
     clip: Path
     out: Path
-    settings: JobSettings
+    settings: JobSettings | None
     masks: Path | None = None
     replace: bool = False
     import_when_done: bool | None = None  # None: as the scene says then
     uid: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     ticket: str = ""  # given by the client once it has the job
+    server_job: str = ""  # the backend's id, once it has the job
+    backend: str = ""  # its public key
     state: str = "WAITING"
     stage: str = ""
     stage_fraction: float = 0.0
     fraction: float = 0.0
     eta_s: float | None = None
+    where: str = ""  # device and machine that it runs on
+    transfer: str = ""  # how much of what has been sent or fetched, and how fast
     queue_position: int = 0
+    asked: float = field(default_factory=time.time)
     folder: Path | None = None
     message: str = ""  # why it failed, or what the artist must know of its end
     hint: str = ""
@@ -68,10 +77,16 @@ class Reconstruction:
     def active(self) -> bool:
         return self.state in ACTIVE
 
+    @property
+    def notice(self) -> str:
+        """What was tried again, or what the artist was warned of, last, while it is under way; '' for nothing."""
+        said = (line.partition(": ") for line in reversed(self.log))
+        return next((text for level, _, text in said if level in ("retry", "warning")), "") if self.active else ""
+
     def same_work(self, other: Reconstruction) -> bool:
         """Whether another job asks for the very same."""
         mine, theirs = ((job.clip, job.masks, job.settings) for job in (self, other))
-        return mine == theirs
+        return mine == theirs and self.settings is not None
 
     @property
     def stoppable(self) -> bool:
@@ -87,6 +102,8 @@ class Reconstruction:
             return f"Queued, {self.queue_position} before it" if self.queue_position > 0 else "Queued"
         if self.state == "CANCELLING":
             return "Cancelling"
+        if self.state == "AWAY":
+            return "Goes on at the backend"
         if self.state == "IMPORTING":
             return f"Importing, {self.stage_fraction:.0%}"
         return f"{self.stage}, {self.stage_fraction:.0%}" if self.stage else "Starting"
@@ -94,13 +111,28 @@ class Reconstruction:
     def fail(self, message: str, hint: str = "") -> None:
         self.state, self.message, self.hint = "FAILED", message, hint
 
+    def leave(self, message: str, hint: str) -> None:
+        """The backend was left or is gone: what it has goes on there, what was not sent has failed."""
+        self.ticket = ""
+        if self.server_job:
+            self.state = "AWAY"
+        else:
+            self.fail(message, hint)
+
+    def follow(self) -> None:
+        """Wait to be followed again."""
+        self.state, self.ticket, self.message, self.hint = "WAITING", "", "", ""
+
     def report(self) -> str:
         """Everything that somebody who helps would ask for."""
-        lines = [f"Clip: {self.clip}", f"Output: {self.out}", f"Engine: {self.settings.engine}", f"State: {self.state}"]
+        lines = [f"Clip: {self.clip}", f"Output: {self.out}", f"State: {self.state}"]
+        lines += [f"Job: {self.server_job}"] if self.server_job else []
+        lines += [f"Engine: {self.settings.engine}"] if self.settings else []
         lines += [f"Stage: {self.stage} ({self.fraction:.0%})"] if self.stage else []
         lines += [f"Message: {self.message}"] if self.message else []
         lines += [f"Hint: {self.hint}"] if self.hint else []
-        return "\n".join([*lines, f"Settings: {self.settings.canonical().decode()}", "Log:", *self.log])
+        lines += [f"Settings: {self.settings.canonical().decode()}"] if self.settings else []
+        return "\n".join([*lines, "Log:", *self.log])
 
 
 def reconstruction_of(scene: bpy.types.Scene, clip: Path | None = None, taken: Collection[Path] = ()) -> Reconstruction:

@@ -14,22 +14,31 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bpy
 
 from ..scene.imported import import_of
 from ..scene.live import give_way
 from ..scene.options import ImportOptions
+from ..server_job import ServerJob
 from ..wire.errors import UserError
 from .arriving import Arrival
 from .asking import Asking, WhatClip
 from .backend import Backend, Opening
 from .importing import hands_off, look_through_camera, push_undo
+from .keeping import Keeping, followed
 from .live import LiveViews
 from .preferences import BackendChoice
 from .properties import read_group
+from .queue_rows import sync
 from .reconstruction import Reconstruction, reconstruction_of
+from .server_jobs import ServerJobs
 from .summary import Summary
+from .text import size
+
+if TYPE_CHECKING:
+    from ..client import Client, JobProgress
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +62,14 @@ class Session:
         self.choice = BackendChoice()
         self.jobs: list[Reconstruction] = []
         self.asking = Asking()
+        self.server = ServerJobs()
+        self.keeping = Keeping()
         self.live = LiveViews()
         self.same_host = False  # the backend sees this computer's files
+        self.lost_at = 0.0  # when the connection broke, by time.monotonic
+        self.restarted_at: float | None = None  # when another run of the same backend answered
+        self._instance = ""
+        self._file = ""
         self._backend: Backend | None = None
         self._opening: Opening | None = None
         self._events: deque = deque()
@@ -78,6 +93,13 @@ class Session:
         """The backend is a process that this Blender started and will stop."""
         return self._backend is not None and self._backend.local is not None
 
+    @property
+    def client(self) -> Client:
+        """The client in use. Raises UserError when there is no backend."""
+        if self._backend is None:
+            raise UserError("The backend is not connected", "press Connect, or Start")
+        return self._backend.client
+
     def start_backend(self, choice: BackendChoice) -> None:
         """Find or start the backend; returns at once. Raises UserError when jobs still run on another one."""
         if self.state != "OFF" and choice == self.choice:
@@ -91,15 +113,16 @@ class Session:
         wake()
 
     def stop_backend(self) -> None:
-        """Leave the backend, and stop it when it runs on this computer; returns at once. Its jobs end here."""
+        """Leave the backend, and stop it when it runs on this computer; returns at once.
+
+        Jobs that it has go on when it does, and are followed again once it is connected.
+        """
         opening, backend = self._opening, self._backend
         self._opening = self._backend = None
         self._events.clear()
-        self.asking, self.same_host = Asking(), False
-        self.state, self.note, self.hint = "OFF", "", ""
-        for job in self.jobs:
-            if job.active and job.state != "IMPORTING":
-                job.fail("The backend was stopped", "start it and reconstruct again")
+        self.asking, self.server, self.keeping, self.same_host = Asking(), ServerJobs(), Keeping(), False
+        self.restarted_at, self._instance = None, ""
+        self._lose("", "", "The backend was stopped", "start it and reconstruct again")
         if opening is not None:
             opening.abandon()
         if backend is not None:
@@ -159,6 +182,28 @@ class Session:
         wake()
         return new
 
+    def follow(
+        self, scene: bpy.types.Scene, row: ServerJob, out: Path | None = None, import_when_done: bool | None = None
+    ) -> Reconstruction:
+        """Take a job that the backend has for one of this scene: its progress, and its result as a capture in `out`.
+
+        Returns at once. Raises UserError when no folder can be said, or it is followed already.
+        """
+        client = self.client
+        earlier = next((job for job in self.jobs if job.server_job == row.job), None)
+        if earlier is not None and earlier.active:
+            raise UserError(f"{earlier.clip.name} is followed already", "see the queue")
+        order = self.keeping.orders.get(row.job)
+        key = self._backend.connection.server_public_key
+        job = followed(scene, row, order, key, [j.out for j in self.jobs if j.active], out)
+        if import_when_done is not None:
+            job.import_when_done = import_when_done
+        self.jobs = [job for job in self.jobs if job is not earlier] + [job]
+        self.keeping.keep(client, job)
+        self._send_waiting()
+        wake()
+        return job
+
     def wait(self, jobs: Sequence[Reconstruction]) -> None:
         """Pump until these jobs have ended: for scripts, as no timer runs without a window. Blocks Blender.
 
@@ -181,6 +226,8 @@ class Session:
             self._backend.client.cancel(job.ticket)
         elif job.active:
             job.state = "CANCELLED"
+        elif job.state == "AWAY":
+            self.server.ask(self.client, "cancel", job=job.server_job)
 
     def summary(self, folder: Path) -> Summary | str:
         """What to know of the capture in `folder`, or why it cannot be read; read once."""
@@ -207,6 +254,7 @@ class Session:
 
     def _pump(self, began: float) -> float | None:
         self._finish_opening()
+        self.keeping.tick()
         if self._backend is not None:
             self._events.extend(self._backend.client.drain(frames=self.live.room))
         while self._events and time.perf_counter() - began < BUDGET_S:
@@ -215,10 +263,11 @@ class Session:
         self._check_local()
         self.live.tick(self.jobs, self._backend and self._backend.client)
         self._import_next()
+        sync(self)
         self._redraw()
         if self._arrival is not None:
             return IMPORT_EVERY_S
-        if self._opening is not None or self.asking.busy or any(job.active for job in self.jobs):
+        if self._opening is not None or self.asking.busy or self.server.busy or any(job.active for job in self.jobs):
             return BUSY_S
         return IDLE_S if self._backend is not None else None
 
@@ -247,31 +296,34 @@ class Session:
             threading.Thread(target=backend.close, args=(False,), name="kinora-close", daemon=True).start()
             self._lose("The backend has ended by itself", f"start it again; its log is {backend.local.log_file}")
 
-    def _lose(self, message: str, hint: str) -> None:
-        self.state, self.note, self.hint = "OFF", message, hint
+    def _lose(self, note: str, note_hint: str, message: str = "", hint: str = "") -> None:
+        """There is no backend any more, and `note` says why; `message` what that is to a job, when it is another."""
+        self.state, self.note, self.hint = "OFF", note, note_hint
         for job in self.jobs:
             if job.active and job.state != "IMPORTING":
-                job.fail(message, hint)
+                job.leave(message or note, hint or note_hint)
 
     def _send_waiting(self) -> None:
         for job in self.jobs:
             if self._backend is not None and job.state == "WAITING" and not job.ticket:
-                job.ticket = self._backend.client.submit(
-                    job.clip, job.settings, job.out, job.masks, replace=job.replace
-                )
+                client, job.backend = self._backend.client, self._backend.connection.server_public_key
+                if job.server_job:
+                    job.ticket = client.attach(job.server_job, job.out, job.clip, job.replace)
+                else:
+                    job.ticket = client.submit(job.clip, job.settings, job.out, job.masks, replace=job.replace)
 
     def _apply(self, event) -> None:
         from .. import client as wire
 
         match event:
             case wire.Connected():
-                self.state, self.note, self.hint = "READY", machine(event.server), ""
-                self.same_host = event.server["same_host"]
+                self._connected(event.server)
                 return
             case wire.Answered():
                 self._answered(event)
                 return
             case wire.Disconnected():
+                self.lost_at = self.lost_at if self.state == "LOST" else time.monotonic()
                 self.state, self.note, self.hint = "LOST", event.reason, event.hint
                 return
         job = next((j for j in self.jobs if j.ticket == event.ticket), None)
@@ -279,10 +331,15 @@ class Session:
             return
         match event:
             case wire.JobQueued() if job.state in {"WAITING", "QUEUED"}:
+                if not job.server_job or job.state == "WAITING":
+                    job.server_job = event.job
+                    self.keeping.keep(self._backend.client, job)
                 job.state, job.queue_position = "QUEUED", event.position
+                self.server.refresh()
             case wire.JobProgress() if job.state != "CANCELLING":
                 job.state, job.stage, job.stage_fraction = "RUNNING", event.stage, event.stage_fraction
-                job.fraction, job.eta_s = event.fraction, event.eta_s
+                job.fraction, job.eta_s, job.transfer = event.fraction, event.eta_s, moved(event)
+                job.where = event.where or job.where
             case wire.JobFrame():
                 self.live.take(event)
             case wire.JobLog():
@@ -294,6 +351,33 @@ class Session:
                 log.warning("%s; %s", event.message, event.hint)
             case wire.JobCancelled():
                 job.state = "CANCELLED"
+        if isinstance(event, (wire.JobDone, wire.JobFailed, wire.JobCancelled)):
+            self.keeping.settle(self._backend.client, job)
+            self.server.refresh()
+
+    def _connected(self, server: dict) -> None:
+        """The backend answers, for the first time or again; perhaps it is another run of it."""
+        if self._instance and server["instance"] != self._instance:
+            self.restarted_at = time.monotonic()
+        self._instance = server["instance"]
+        self.state, self.note, self.hint = "READY", machine(server), ""
+        self.same_host = server["same_host"]
+        self.server.refresh()
+        key = self._backend.connection.server_public_key
+        self.keeping.load(self._backend.client, key)
+        for job in self.jobs:
+            if job.state == "AWAY" and job.backend == key:
+                job.follow()
+        self._send_waiting()
+
+    def _find_again(self) -> None:
+        """Follow the jobs that scenes of this file wait for, and that no Blender has seen the end of."""
+        mine = {job.server_job for job in self.jobs}
+        for row in reversed(self.server.listing.jobs):
+            scene = self.keeping.lost(row) if row.job not in mine else None
+            if scene is not None:
+                with contextlib.suppress(UserError):  # it stays in the list, to be fetched by hand
+                    self.follow(scene, row)
 
     # ---- what is asked beside the jobs -------------------------------------------------------------------------
 
@@ -306,8 +390,15 @@ class Session:
                 with contextlib.suppress(OSError):  # it is gone; Reconstruct says so
                     self.asking.answer(WhatClip.of(Path(facts.of)))
         self.asking.tick(self._backend.client)
+        self.server.tick(self._backend.client)
+        if bpy.data.filepath != self._file:
+            self._file = bpy.data.filepath
+            self._find_again()
 
     def _answered(self, event) -> None:
+        if self.server.take(event):
+            self._find_again()
+            return
         question = self.asking.take(event)
         if isinstance(question, WhatClip):
             for facts in (scene.kinora.facts for scene in bpy.data.scenes):
@@ -346,7 +437,8 @@ class Session:
         try:
             if self._arrival is None:
                 options = read_group(ImportOptions, scene.kinora.import_options)
-                options = replace(options, plate_path=options.plate_path or str(job.clip))
+                plate = str(job.clip) if job.clip.is_absolute() else ""
+                options = replace(options, plate_path=options.plate_path or plate)
                 self._arrival = Arrival(job.folder, job.scene, options)
             collection = self._arrival.work(self._import_s)
             job.stage_fraction = self._arrival.fraction
@@ -371,8 +463,8 @@ class Session:
 
     def _view(self) -> tuple:
         """What the panels show of this session."""
-        jobs = tuple((j.state, j.status, round(j.fraction, 3), round(j.eta_s or 0)) for j in self.jobs)
-        return self.state, self.note, jobs
+        jobs = tuple((j.state, j.status, round(j.fraction, 3), round(j.eta_s or 0), j.transfer) for j in self.jobs)
+        return self.state, self.note, self.server.listing, self.server.problem, jobs
 
     def _redraw(self) -> None:
         """Have the panels drawn again: at once when something happened, twice a second while only numbers change.
@@ -380,10 +472,19 @@ class Session:
         The sidebar lies over the 3D view, so that Blender draws the artist's whole scene with it.
         """
         view, now = self._view(), time.monotonic()
-        happened = (self.state, self.note, tuple((job.uid, job.state, job.stage) for job in self.jobs))
+        jobs = tuple((job.uid, job.state, job.stage) for job in self.jobs)
+        happened = (self.state, self.note, self.server.listing, self.server.problem, jobs)
         if view != self._shown and (happened != self._happened or now - self._drawn > REDRAW_S):
             self._shown, self._happened, self._drawn = view, happened, now
             redraw()
+
+
+def moved(event: JobProgress) -> str:
+    """How many bytes have been sent or fetched, and how fast; '' for a stage that moves none."""
+    if not event.total_bytes:
+        return ""
+    rate = f", {size(round(event.bytes_per_s))}/s" if event.bytes_per_s else ""
+    return f"{size(event.done_bytes)} of {size(event.total_bytes)}{rate}"
 
 
 def machine(server: dict) -> str:

@@ -42,6 +42,14 @@ def gigabytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count < 9.95e9 else f"{count / 1e9:.0f} GB"
 
 
+def size(count: int) -> str:
+    """'12 kB', '3.4 MB', '24 GB'."""
+    for unit, worth in (("GB", 1e9), ("MB", 1e6)):
+        if count >= 0.9995 * worth:
+            return f"{count / worth:.1f} {unit}" if count < 9.95 * worth else f"{count / worth:.0f} {unit}"
+    return f"{count / 1e3:.0f} kB"
+
+
 def sentence(text: str) -> str:
     """The text with a capital first letter."""
     return text[:1].upper() + text[1:]

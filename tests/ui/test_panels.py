@@ -178,9 +178,10 @@ def test_an_output_folder_that_cannot_be_said_yet_is_explained(draw, scene):
 
 
 def test_preferences_draw_for_both_kinds_of_backend(scene):
-    for kind, expected in (("LOCAL", "Backend Folder"), ("REMOTE", "Connection File")):
+    for kind, expected in (("LOCAL", "Backend Folder"), ("REMOTE", "Result Encoding")):
         seen: list[str] = []
-        owner = SimpleNamespace(layout=Recorder(seen), backend=kind, bl_rna=KINORA_AP_preferences.bl_rna)
+        rna = KINORA_AP_preferences.bl_rna
+        owner = SimpleNamespace(layout=Recorder(seen), backend=kind, remote_backend="", bl_rna=rna)
         with in_sidebar():
             KINORA_AP_preferences.draw(owner, bpy.context)
         assert expected in seen
@@ -240,16 +241,3 @@ def test_what_a_job_would_take_is_shown_and_why_it_would_not_end_well(draw, scen
     assert "Takes 1 to 3 min 1.5 GB of memory, 24 GB free" in draw()
     found = replace(found, problem="it needs 30.0 GB of memory, and 24.0 GB are free", hint="lower Resolution")
     assert "Itneeds30.0GBofmemory,and24.0GBarefreeLowerResolution" in squeezed(draw())
-
-
-def test_the_queue_shows_every_job_with_what_can_be_done(draw, job, scene, session):
-    """States, progress and position; errors and imports where they are."""
-    first = job(state="RUNNING", stage="Depth", fraction=0.4, eta_s=95.0)
-    second = replace(first, uid="b", state="QUEUED", clip=Path("b.mp4"), queue_position=2)
-    third = replace(first, uid="c", state="FAILED", clip=Path("c.mp4"), message="no")
-    fourth = replace(first, uid="d", state="DONE", clip=Path("d.mp4"), folder=Path("d"))
-    session.jobs = [first, second, third, fourth]
-    text = draw().partition("# Queue")[2]
-    assert text.startswith(
-        " street.mp4 40%, 2 min [] b.mp4 Behind 2 [] c.mp4 Failed [] [] d.mp4 Done [] [] [Cancel All] [Clear Finished]"
-    )

@@ -12,6 +12,7 @@ import pytest
 
 import blender_addon
 from blender_addon.ui import session
+from blender_addon.wire.errors import UserError
 
 ROOT = Path(blender_addon.__file__).parent
 
@@ -77,11 +78,10 @@ def test_preferences_choose_the_backend(tmp_path):
         preferences = bpy.context.preferences.addons["blender_addon"].preferences
         preferences.backend_folder = str(tmp_path)
         assert backend_choice(bpy.context) == BackendChoice(folder=tmp_path)
-        preferences.backend, preferences.connection_file = "REMOTE", str(tmp_path / "gpu.json")
-        preferences.address = " tcp://127.0.0.1:5000 "
+        preferences.backend, preferences.remote_backend = "REMOTE", "gpu"
         choice = backend_choice(bpy.context)
         assert choice.remote
-        assert choice.connection_file == tmp_path / "gpu.json"
-        assert choice.address == "tcp://127.0.0.1:5000"
+        with pytest.raises(UserError, match="No backend on another computer is chosen; paste the pairing code"):
+            choice.check()
     finally:
         bpy.ops.preferences.addon_disable(module="blender_addon")

@@ -180,7 +180,7 @@ class Uploads:
                 if part.read():
                     self._keep(part)
             except OSError as error:
-                if not part.abandoned:
+                if not part.abandoned and not part.path.exists():  # else the last look made it whole already
                     log.error("upload %s: %s", part.path.name, error)
                     part.trouble = str(error)
 

@@ -13,12 +13,22 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from .wire import UserError
+
 log = logging.getLogger(__name__)
 
+#: What cv2.error.code is when OpenCV got no memory (CV_StsNoMem).
+OPENCV_NO_MEMORY = -4
+#: What torch and the libraries below it say in errors of another class when an allocation failed.
+ALLOCATION_FAILED = ("ALLOC_FAILED", "out of memory", "can't allocate memory", "not enough memory")
 #: With so many times the free memory of then, more is tried again.
 MORE_FREE = 1.25
 #: Entries that are kept; the oldest go first.
 ENTRIES_MOST = 500
+
+
+class NoRoom(UserError):
+    """An engine's own word that something does not fit into memory at this resolution."""
 
 
 @dataclass(frozen=True)
@@ -51,3 +61,14 @@ class Ladder:
             return {str(what): (int(size), int(free)) for what, (size, free) in told.items()}
         except (OSError, ValueError, TypeError, AttributeError):
             return {}
+
+
+def whose_memory(error: BaseException) -> str:
+    """Whose memory an error says to have run out, '' when it says no such thing. torch is known by name alone."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    text = str(error)
+    if "OutOfMemoryError" in names or ("RuntimeError" in names and any(t in text for t in ALLOCATION_FAILED)):
+        return "the graphics card" if "CU" in text or "HIP" in text else "this machine"
+    if "MemoryError" in names or getattr(error, "code", None) == OPENCV_NO_MEMORY:
+        return "this machine"
+    return ""

@@ -14,6 +14,7 @@ from .engines import load_engine
 from .export import CAPTURE_FILES
 from .known_cameras import read_known_cameras
 from .movers import number_movers
+from .room import reconstruct_in_room
 from .run import Run
 from .scene_flow import velocities
 from .wire import Capture, JobSettings, write_capture
@@ -61,7 +62,7 @@ def reconstruct(
         with run.stage("Reading the clip"), run.decoding():
             clip = open_clip(source, settings.clip, run, masks=masks, lens=settings.lens)
             clip = replace(clip, known_cameras=read_known_cameras(clip.info, poses, intrinsics))
-        capture = engine.reconstruct(clip, settings, run)
+        capture = reconstruct_in_room(engine, clip, settings, run)
         with run.stage("Following movers"):
             capture = with_movers(capture, run)
         with run.stage("Writing the capture"):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..align.predictions import PairPredictions
+from ..ladder import NoRoom
 from ..wire import UserError
 from .memory import free_bytes
 from .pairwise import Pointmaps
@@ -26,7 +27,7 @@ class HostPairs:
         count, free = len(edges), free_bytes("cpu")
         needed = count * height * width * 2 * (3 + 1) * 2  # two maps of points and confidence, two bytes a number
         if needed > free:
-            raise UserError(
+            raise NoRoom(
                 f"{count} pairs need {needed / 2**30:.1f} GiB of this machine's memory and {free / 2**30:.1f} are free",
                 "lower Resolution, use fewer frames, or compare each with fewer neighbours",
             )

@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from ..ladder import NoRoom, whose_memory
 from ..machine import memory_free
 from ..run import Run
-from ..wire import UserError
 
 #: Share of the free memory that a chunk may be planned to take; the rest is for what the estimate does not know.
 _PLANNED = 0.7
-#: What torch and the libraries below it say in errors of another class when an allocation failed.
-_ALLOCATION_FAILED = ("ALLOC_FAILED", "out of memory", "can't allocate memory", "not enough memory")
 
 
 def free_bytes(device: torch.device | str) -> int:
@@ -33,9 +31,7 @@ def chunk_size(free: int, bytes_each: int, most: int) -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, in whichever of the ways torch has."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATION_FAILED)
+    return isinstance(error, RuntimeError) and whose_memory(error) != ""
 
 
 def release(device: torch.device | str) -> None:
@@ -74,7 +70,7 @@ class Chunks:
         """Call `work` on chunks of `items` in turn; yields how many items are done after each.
 
         `work` must leave nothing half done when it runs out of memory: it is called again with fewer items. Raises
-        UserError when one item is too much.
+        NoRoom when one item is too much.
         """
         done = 0
         while done < len(items):
@@ -95,7 +91,7 @@ class Chunks:
             elif relieved:
                 self.run.retry(f"Out of memory with one {self.what}; going on without kept results")
             else:
-                raise UserError(
+                raise NoRoom(
                     f"The memory of {_name(self.device)} is not enough for one {self.what} at this size",
                     "lower Resolution, or close other programs that use this memory",
                 )

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from ..ladder import Ladder
+from ..ladder import Ladder, whose_memory
 from ..run import Progress, Run
 from ..stage_memory import StageMemory
 from ..wire import Cancelled, JobSettings, UserError, bundle, messages
@@ -35,9 +35,7 @@ from .vitals import PICTURE_MOST_S, Heart, taken
 
 #: A worker on the artist's own machine leaves the processor to Blender's window when both want it.
 NICENESS = 10
-#: What cv2.error.code is when OpenCV got no memory (CV_StsNoMem).
-OPENCV_NO_MEMORY = -4
-DISK_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class Channel:
@@ -139,13 +137,16 @@ def _failure(error: Exception, log_file: str) -> dict[str, Any]:
     if isinstance(error, Cancelled):
         return {"state": "cancelled"}
     traceback.print_exception(error)
+    if _is_full_disk(error):
+        full = {"message": "The disk of the backend is full", "hint": "free some space on it"}
+        return {"state": "failed", **full, "cause": "disk_full"}
     if isinstance(error, UserError):
         return {"state": "failed", "message": error.message, "hint": error.hint}
-    if memory := _memory_that_ran_out(error):
+    if memory := whose_memory(error):
         told = {"state": "failed", "message": f"The memory of {memory} ran out", "hint": LESS_MEMORY}
         return {**told, "cause": "out_of_memory"}
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
-        return {"state": "failed", "message": "The disk of the backend is full", "hint": "free some space on it"}
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return {"state": "failed", "message": "The backend may write no file as large", "hint": "raise its limit"}
     if _is_of_the_card(error):
         message = f"The graphics card failed ({str(error).partition(chr(10))[0]})"[:1000]
         hint = f"submit the job again; when it fails again, restart that machine or update its driver; see {log_file}"
@@ -154,15 +155,25 @@ def _failure(error: Exception, log_file: str) -> dict[str, Any]:
     return {"state": "failed", "message": message, "hint": f"this is a bug; see the log {log_file}", "bug": True}
 
 
-def _memory_that_ran_out(error: Exception) -> str:
-    """Whose memory an error says to have run out, '' when it says no such thing. torch is known by name alone."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    text = str(error)
-    if "OutOfMemoryError" in names or (isinstance(error, RuntimeError) and "CUDA" in text and "out of memory" in text):
-        return "the graphics card" if "CUDA" in text or "HIP" in text else "the backend's machine"
-    if "MemoryError" in names or getattr(error, "code", 0) == OPENCV_NO_MEMORY or "can't allocate memory" in text:
-        return "the backend's machine"
-    return ""
+def _is_full_disk(error: BaseException | None) -> bool:
+    """Whether an error, or the one that it tells in a sentence, says that the disk has no room left.
+
+    NumPy has an OSError without a number for an array that did not go out whole: that is a full disk, unless there is a
+    limit on the size of files.
+    """
+    if isinstance(error, UserError):
+        return _is_full_disk(error.__cause__)
+    if not isinstance(error, OSError):
+        return False
+    return error.errno in DISK_FULL or (error.errno is None and not _files_are_limited())
+
+
+def _files_are_limited() -> bool:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return False
+    return resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
 
 
 def _is_of_the_card(error: Exception) -> bool:

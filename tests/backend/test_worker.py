@@ -171,7 +171,7 @@ def test_a_word_resets_the_patience(monkeypatch):
         ("die", "crash", "was killed in 'Looking' by another program or a person"),
         ("segfault", "crash", r"crashed \(SIGSEGV\) in 'Looking'"),
         ("exit", "crash", "ended with code 7 in 'Looking'"),
-        ("no_memory python", "out_of_memory", "memory of the backend's machine ran out"),
+        ("no_memory python", "out_of_memory", "memory of this machine ran out"),
         ("no_memory torch", "out_of_memory", "memory of the graphics card ran out"),
         ("no_memory cuda", "out_of_memory", "memory of the graphics card ran out"),
         ("no_memory card", "crash", "graphics card failed .*illegal memory access"),

@@ -149,13 +149,13 @@ def test_what_ended_long_ago_is_forgotten_with_its_files(tmp_path):
         old, new = (send(raw, clip_that(tmp_path, "refuse"))["job"] for _ in range(2))
         for job in (old, new):
             ends(raw, job)
-        uploads = sorted((home / "uploads").iterdir())
-        it._store._db.execute("UPDATE jobs SET ended = ended - 15 * 24 * 3600 WHERE id = ?", (old,))
-        os.utime(uploads[0], (1, 1))
+        it._store._db.execute("UPDATE jobs SET used = used - 15 * 24 * 3600 WHERE id = ?", (old,))
+        unused = next(path for path in (home / "uploads").rglob("*") if path.is_file())
+        os.utime(unused, (1, 1))
     with server(home) as it, RawClient(it.connection) as raw:
         assert [row["job"] for row in raw.ask("list", first=0)["jobs"]] == [new]
         assert [p.name for p in (home / "jobs").iterdir()] == [new]
-        assert sorted((home / "uploads").iterdir()) == uploads[1:]
+        assert not unused.exists()
 
 
 # The server's own end

@@ -32,6 +32,8 @@ SILENT_S = 60.0
 NO_SLOT_S = 60.0
 #: What a worker has to stop by itself, before its actor is ended.
 CANCEL_S, KILL_S = 10.0, 5.0
+#: So often a job is given a place, as long as nothing has begun there: a node that died is still offered for a while.
+PLACES = 3
 LOG_BYTES = 256 * 1024
 KILLED = Outcome("failed", "The job was ended with the backend", "submit it again", bug=True, cause="lost")
 
@@ -142,8 +144,7 @@ class Job(threading.Thread):
             self._node.end()
 
     def _work(self) -> Outcome:
-        self._node = self._nodes.place(self._worker)
-        told = self._greeted()
+        told = self._placed()
         self._tell("where", where=told["where"])
         if told["version"] != __version__:
             raise UserError(
@@ -171,6 +172,17 @@ class Job(threading.Thread):
             shutil.rmtree(fenced, ignore_errors=True)
         self._ask("close")
         return outcome
+
+    def _placed(self) -> dict[str, Any]:
+        """The hello of the node where the job got a place; another one when it is gone before anything began."""
+        for attempts_left in reversed(range(PLACES)):
+            self._node = self._nodes.place(self._worker)
+            try:
+                return self._greeted()
+            except Gone:
+                if not attempts_left:
+                    raise
+        raise AssertionError
 
     def _greeted(self) -> dict[str, Any]:
         """The node's hello, once there was room for the job; it never waits for nodes that there are not."""

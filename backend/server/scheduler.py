@@ -29,6 +29,7 @@ LIVE = "live"
 EVENTS_MAX = 500  # of each kind in one attempt; the job's log has the rest
 RETRY_S = 1.0
 FAULTS_MAX = 4  # lost workers of one job, in whatever stages
+FULL_RETRY_S = 600.0  # a job that found the disk full is tried again after so long, whatever is free
 GIB = 1024**3
 DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
@@ -77,6 +78,9 @@ class Scheduler:
         self._retry_at = 0.0
         self._stands_still = False
         self._told: set[str] = set()  # jobs that know why they wait
+        self._ran_full: dict[
+            str, tuple[int, float]
+        ] = {}  # job -> bytes that were not enough, and until when that counts
 
     @property
     def busy(self) -> bool:
@@ -195,6 +199,7 @@ class Scheduler:
         log.info("job %s runs on %s", job.id, worker.where)
         self._active[job.id] = _Active(job, worker)
         self._told.discard(job.id)
+        self._ran_full.pop(job.id, None)
         self.changed.add(job.id)
         self._unrecorded.append(partial(self._store.start, job.id))
         self._record()
@@ -204,6 +209,9 @@ class Scheduler:
         """Whether the disk has room for the job; it is told once when it has not."""
         free = shutil.disk_usage(self._jobs).free
         needed = self._keep_free + 2 * int(job.spec.get("footage_bytes", 0))
+        not_enough, until = self._ran_full.get(job.id, (0, 0.0))
+        if time.monotonic() < until:
+            needed = max(needed, not_enough + not_enough // 10 + 1)
         if free < needed:
             text = f"The job waits: {free / GIB:.1f} GiB of the backend's disk are free, it needs {needed / GIB:.1f}"
             self._tell_why(job, text, "delete jobs that you do not need")
@@ -252,6 +260,9 @@ class Scheduler:
     def _end(self, active: _Active, outcome: Outcome) -> None:
         active.alone = all(other.ended for other in self._active.values() if other is not active)
         active.ended = True
+        if outcome.cause == "disk_full":  # looked at now: it may be recorded only when there is room again
+            free = shutil.disk_usage(self._jobs).free
+            self._ran_full[active.job.id] = (free, time.monotonic() + FULL_RETRY_S)
         self._metrics.ended(active.job.engine, outcome)
         self._unrecorded.append(partial(self._settle, active, outcome))
 
@@ -264,6 +275,10 @@ class Scheduler:
         log.info("job %s: %s %s", job.id, state, outcome.message)
         if active.parked and not active.cancelled and (state == "cancelled" or outcome.cause):
             self._store.requeue(job.id, "queued", "The backend was stopped")
+        elif outcome.cause == "disk_full" and state == "failed":
+            text = f"{outcome.message}; the job waits for room and goes on from its last finished stage"
+            self._store.requeue(job.id, "retry", text, outcome.hint)
+            self.changed.add(job.id)
         elif outcome.cause and state == "failed":
             self._lost(job, active.progress["stage"], outcome, active.alone)
         elif state == "done":
@@ -278,7 +293,7 @@ class Scheduler:
         Nor when it ran out of memory although it had the machine to itself: it would again.
         """
         faults = {**job.faults, stage: job.faults.get(stage, 0) + 1}
-        where = f" in '{stage}'" if stage else ""
+        where = f" in '{stage}'" if stage and f"'{stage}'" not in outcome.message else ""
         hopeless = outcome.cause == "out_of_memory" and alone
         self.changed.add(job.id)
         if hopeless or faults[stage] > 1 or sum(faults.values()) >= FAULTS_MAX:

@@ -21,7 +21,7 @@ from .link import Link, Refused
 from .partial import Damaged, Partial, Row
 from .wire import compact
 from .wire.bundle import Bundle, pack
-from .wire.capture import check_output_folder
+from .wire.capture import check_output_folder, read_metadata
 from .wire.errors import Cancelled, UserError
 from .wire.folders import flush, publish_folder
 from .wire.framing import CHUNK, CREDIT
@@ -339,8 +339,12 @@ def _finish(staging: Path, errand: Errand, abandoned: Callable[[], bool], *, lin
     Files that were `linked` from the server's disk may name it already.
     """
     info_file = staging / "capture.json"
-    info = json.loads(info_file.read_text(encoding="utf-8"))
-    if not linked or not Path(info["clip"]["source"]).exists():  # the server's copy, or a path that it made up
+    try:
+        info = read_metadata(staging)
+        source = Path(info["clip"]["source"])
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise UserError(f"The result arrived damaged ({error})", "send the clip again") from error
+    if not linked or not source.exists():  # the server's copy, or a path that it made up
         info["clip"]["source"] = str(errand.clip)
         info_file.unlink()  # it may be a link to the server's
         info_file.write_text(json.dumps(info, indent=1), encoding="utf-8")

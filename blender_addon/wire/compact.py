@@ -45,6 +45,11 @@ ARRAYS = {
     "dynamic.npy": ("|b1", 3, "bits"),
 }
 LEFT_OUT = "scene.glb"
+#: What a damaged file raises while it is read.
+DAMAGE = (
+    *(ValueError, LookupError, TypeError, AttributeError, struct.error),
+    *(ArithmeticError, MemoryError, RecursionError),
+)
 FILTERS = ("none", "x", "y", "xy")
 NOBODY: Callable[[], bool] = lambda: False  # noqa: E731
 
@@ -111,7 +116,7 @@ def unpack(file: Path, folder: Path, abandoned: Callable[[], bool] = NOBODY) -> 
         info["compact"] = {"depth_max_relative_error": error, **{k: table[k] for k in ("left_out", "derived")}}
         (folder / "capture.json").write_text(json.dumps(info, indent=1, allow_nan=False), encoding="utf-8")
         return table
-    except (ValueError, LookupError, TypeError, AttributeError, struct.error, ArithmeticError, MemoryError) as error:
+    except DAMAGE as error:
         raise UserError(f"The result arrived damaged ({error})", "fetch it again") from error
 
 
@@ -370,20 +375,31 @@ def _codec(name: str) -> tuple[Callable[[bytes], bytes], Callable[[bytes, int], 
         raise ValueError(f"it needs {name}, which is not there")
     if hasattr(zstd, "get_frame_info"):
         stated = lambda data: zstd.get_frame_info(data).decompressed_size  # noqa: E731
-        compress, expand, failure = lambda data: zstd.compress(data, LEVEL), zstd.decompress, zstd.ZstdError
+        compress, failure = lambda data: zstd.compress(data, LEVEL), zstd.ZstdError
+        expand = lambda data, size: _expand_frame(zstd.ZstdDecompressor(), data, size)  # noqa: E731
     else:
         stated, failure = zstd.frame_content_size, zstd.ZstdError
-        compress, expand = zstd.ZstdCompressor(level=LEVEL).compress, zstd.ZstdDecompressor().decompress
+        compress = zstd.ZstdCompressor(level=LEVEL).compress
+        expand = lambda data, size: zstd.ZstdDecompressor().decompress(data)  # noqa: E731 - by what the frame states
 
     def decompress(data: bytes, size: int) -> bytes:
         try:
             if stated(data) != size:  # before anything is made of it
                 raise ValueError("a piece is not as long as it should be")
-            return expand(data)
+            return expand(data, size)
         except failure as error:
             raise ValueError("a piece is damaged") from error
 
     return compress, decompress
+
+
+def _expand_frame(decompressor: Any, data: bytes, size: int) -> bytes:
+    """One frame of `size` bytes and no more: what a frame states need not be true, and others may follow it."""
+    out = decompressor.decompress(data, size) if size else b""
+    more = b"" if decompressor.eof else decompressor.decompress(b"" if size else data, 1)
+    if len(out) != size or more or not decompressor.eof or decompressor.unused_data:
+        raise ValueError("a piece is not as long as it should be")
+    return out
 
 
 def _inflate(data: bytes, size: int) -> bytes:

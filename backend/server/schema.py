@@ -38,8 +38,9 @@ UPDATE jobs SET place = row.n FROM (
 UPDATE jobs SET bytes = (SELECT COALESCE(SUM(json_extract(value, '$.size')), 0) FROM json_each(jobs.files));
 DROP INDEX jobs_by_state;
 ALTER TABLE jobs DROP COLUMN queued;
-CREATE INDEX jobs_by_state ON jobs (state, place);
+CREATE INDEX jobs_by_state ON jobs (state, place, owner, priority, resumed, id);
 CREATE INDEX jobs_by_owner ON jobs (owner, number);
+CREATE INDEX jobs_by_start ON jobs (owner, started);
 CREATE TABLE tickets (
     owner TEXT NOT NULL, ticket TEXT NOT NULL, job TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (owner, ticket)
 ) WITHOUT ROWID;

@@ -13,7 +13,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-#: Where moving is impossible and deleting is not: another disk, or not even room for a name.
+#: Where moving is impossible and deleting is not, which then is waited for: another disk, or no room for a name.
 IN_PLACE = (errno.EXDEV, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
@@ -38,8 +38,9 @@ class Trash:
         except OSError as error:
             if error.errno not in IN_PLACE:
                 raise
-            place = path
-        self._waiting.put(place)
+            remove(path)
+        else:
+            self._waiting.put(place)
 
     def close(self) -> None:
         """Delete no more after what is being deleted now; the next server does."""
@@ -48,9 +49,14 @@ class Trash:
     def _empty(self) -> None:
         while (path := self._waiting.get()) is not None:
             try:
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+                remove(path)
             except OSError as error:
                 log.warning("%s is not removed yet: %s", path, error)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with all below it; a link is not followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

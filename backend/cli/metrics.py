@@ -39,7 +39,8 @@ def in_words(rows: Sequence[Row]) -> str:
     lines = [
         ("Up", f"{_duration(up_s)}, {100 * cpu_s / max(up_s, 1e-9):.1f} % of a core"),
         ("Memory", _bytes(value.get("kinora_server_memory_bytes", 0))),
-        ("Clients", f"{value['kinora_sessions']}"),
+        ("Disk", f"{_bytes(value['kinora_disk_free_bytes'])} free"),
+        ("Clients", f"{value['kinora_sessions']}, {value['kinora_keys_refused_total']} keys refused"),
         ("Jobs", _counts(rows, "kinora_jobs", "state")),
         ("Ended", _counts(rows, "kinora_jobs_ended_total", "state")),
         ("Lost workers", _counts(rows, "kinora_worker_failures_total", "cause")),

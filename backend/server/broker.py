@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import secrets
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from .executor import Executor
 from .jobs import JobStore
 from .keys import load_keys
 from .local_executor import LocalExecutor
-from .metrics import Metrics
+from .metrics import Metrics, Sample
 from .private import make_safe
 from .process import REPO, WORKER_COMMAND
 from .refusal import Refusal
@@ -102,7 +103,7 @@ class Broker:
             instance=instance,
             code_version=code_version(),
             stop=self.stop,
-            samples=lambda: self._metrics.samples(self._store.counts(), len(self._sessions)),
+            samples=self._samples,
             trash=self._trash,
             keeping=keeping,
         )
@@ -194,6 +195,14 @@ class Broker:
         except Exception:
             log.exception("the loop failed; it goes on")
             self._rests_until = now + FAULT_S
+
+    def _samples(self) -> list[Sample]:
+        now = {
+            "kinora_sessions": len(self._sessions),
+            "kinora_disk_free_bytes": shutil.disk_usage(self._home).free,
+            "kinora_keys_refused_total": self._endpoint.allowed.refused,
+        }
+        return self._metrics.samples(self._store.counts(), now)
 
     def _forget_silent(self, now: float) -> None:
         silent = [route for route, s in self._sessions.items() if now - s.heard > SILENT_S]

@@ -51,12 +51,12 @@ class Endpoint:
     def __init__(self, host: str, port: int, keys: ServerKeys, home: Path) -> None:
         _make_room_for_descriptors()
         self.limits = Limits()
-        self._allowed = AllowList(keys.client_public, home)
+        self.allowed = AllowList(keys.client_public, home)
         self._context = zmq.Context()
         self._loop = asyncio.new_event_loop()  # pyzmq's authenticator is a coroutine; it is run here, without a thread
         self._auth = Authenticator(self._context)
         self._auth.start()
-        self._auth.configure_curve_callback(DOMAIN, self._allowed)
+        self._auth.configure_curve_callback(DOMAIN, self.allowed)
         self._router = router = self._context.socket(zmq.ROUTER)
         router.copy_threshold = SMALL
         router.curve_server = True
@@ -113,7 +113,7 @@ class Endpoint:
         now = time.monotonic()
         if now - self._tidied > TIDY_S:
             self._tidied = now
-            self._peers.tidy(self._allowed.allows)
+            self._peers.tidy(self.allowed.allows)
             self.limits.tidy()
         return received
 
@@ -123,7 +123,7 @@ class Endpoint:
         size = sum(map(len, frames))
         if not self._peers.heard(descriptor, route, owner, size) or not self.limits.heard(owner):
             return None
-        if not self._allowed.allows(owner):
+        if not self.allowed.allows(owner):
             self._peers.cut(descriptor, "its key is not allowed any more")
             return None
         return Received(route, owner, [frame.bytes for frame in frames[1:]])

@@ -125,10 +125,13 @@ class AuthorizedKeys:
 
 
 class AllowList:
-    """Who may connect, and stay: this machine's clients and those in `authorized_keys`, as the file stands now."""
+    """Who may connect, and stay: this machine's clients and those in `authorized_keys`, as the file stands now.
+
+    `refused` counts the handshakes with other keys.
+    """
 
     def __init__(self, local_key: str, home: Path) -> None:
-        self.local_key = local_key
+        self.local_key, self.refused = local_key, 0
         self._authorized = AuthorizedKeys(home)
         self._read: tuple[int, ...] | None = None  # what told the file that was read from another
         self._keys: frozenset[str] = frozenset()
@@ -139,6 +142,7 @@ class AllowList:
         allowed = self.allows(text)
         if allowed and text != self.local_key:
             self._authorized.saw(text)
+        self.refused += not allowed
         return allowed
 
     def allows(self, key: str) -> bool:

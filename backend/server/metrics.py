@@ -22,7 +22,9 @@ FAMILIES = {
     "kinora_server_cpu_seconds_total": ("counter", "Processor time of the server itself, without workers"),
     "kinora_server_memory_bytes": ("gauge", "Memory of the server itself, without workers"),
     "kinora_jobs": ("gauge", "Jobs in the server's store by state"),
+    "kinora_disk_free_bytes": ("gauge", "Room on the disk of the data folder"),
     "kinora_sessions": ("gauge", "Clients that are connected"),
+    "kinora_keys_refused_total": ("counter", "Connections that were refused because of their key"),
     "kinora_jobs_ended_total": ("counter", "Attempts at jobs that ended, by state"),
     "kinora_worker_failures_total": ("counter", "Workers that were lost, by cause"),
     "kinora_stage_seconds": ("summary", "Time of each stage of the jobs that ran"),
@@ -95,13 +97,13 @@ class Metrics:
             for name in ("peak_memory_bytes", "peak_gpu_bytes"):
                 peaks[name] = max(peaks[name], int(report.get(name) or 0))
 
-    def samples(self, jobs: Mapping[str, int], sessions: int) -> list[Sample]:
-        """Everything that is known now; `jobs` are the store's, counted by state."""
+    def samples(self, jobs: Mapping[str, int], now: Mapping[str, float]) -> list[Sample]:
+        """Everything that is known: `jobs` are the store's, counted by state, `now` is what others know by its name."""
         return [
             Sample("kinora_up_seconds", round(time.monotonic() - self._started, 3)),
             Sample("kinora_server_cpu_seconds_total", round(time.process_time(), 3)),
             *([Sample("kinora_server_memory_bytes", memory)] if (memory := resident_bytes()) else []),
-            Sample("kinora_sessions", sessions),
+            *(Sample(name, value) for name, value in now.items()),
             *_labelled("kinora_jobs", "state", jobs),
             *_labelled("kinora_jobs_ended_total", "state", self._ended),
             *_labelled("kinora_worker_failures_total", "cause", self._failures),

@@ -1,16 +1,21 @@
 """Metrics: what is counted, how it is summed up, who may see it, and the text that Prometheus reads."""
 
+import dataclasses
+import shutil
+
 import pytest
+import zmq
 
 from backend.cli.metrics import fetched, in_words
+from backend.server.keys import new_client
 from backend.server.metrics import STAGES_MAX, TIMES_KEPT, Metrics, exposition, quantile
 from backend.server.process import Outcome
-from tests.serving import RawClient, clip_that, ends, send, server
+from tests.serving import RawClient, clip_that, ends, send, server, wait_for
 
 
-def values(metrics, name, jobs=(), sessions=0):
+def values(metrics, name):
     """Label values -> number, of one family."""
-    found = [s for s in metrics.samples(dict(jobs), sessions) if s.name == name]
+    found = [s for s in metrics.samples({}, {}) if s.name == name]
     return {tuple(s.labels.values()): s.value for s in found}
 
 
@@ -50,9 +55,10 @@ def test_the_text_for_prometheus_has_each_family_once_with_what_it_is():
     metrics = Metrics()
     metrics.ended("a", Outcome("done", report={"stages": [['with "quotes"\n', 2.0]]}))
     metrics.refused("bad_request")
-    text = exposition([s.to_json() for s in metrics.samples({"queued": 2}, 1)])
+    text = exposition([s.to_json() for s in metrics.samples({"queued": 2}, {"kinora_sessions": 1})])
     lines = text.splitlines()
     assert 'kinora_jobs{state="queued"} 2' in lines
+    assert "kinora_sessions 1" in lines
     assert 'kinora_requests_refused_total{code="bad_request"} 1' in lines
     assert r'kinora_stage_seconds{stage="with \"quotes\"\n",quantile="0.5"} 2.0' in lines
     assert r'kinora_stage_seconds_sum{stage="with \"quotes\"\n"} 2.0' in lines
@@ -93,9 +99,23 @@ def test_a_server_counts_jobs_bytes_and_refusals_for_its_own_machine(tmp_path):
         assert found["kinora_received_bytes_total",] >= clip.stat().st_size
         assert found["kinora_sessions",] == 1
         assert found["kinora_up_seconds",] > 0
+        assert found["kinora_disk_free_bytes",] == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.2)
+        assert found["kinora_keys_refused_total",] == 0
         told = in_words(rows)
         assert "1 done, 1 failed" in told
         assert "1 no_such_job" in told
+
+
+def test_other_machines_do_not_see_them_and_strangers_are_counted(tmp_path):
+    with server(tmp_path / "home") as broker:
+        guest = new_client(tmp_path / "home", "anna", broker.connection.address)
+        with RawClient(guest) as raw:
+            assert raw.ask("metrics", first=0)["code"] == "forbidden"
+        public, secret = (key.decode() for key in zmq.curve_keypair())
+        stranger = dataclasses.replace(guest, client_public_key=public, client_secret_key=secret)
+        with RawClient(broker.connection) as raw, RawClient(stranger, hello=False):
+            refused = lambda: [s for s in fetched(raw.ask) if s["name"] == "kinora_keys_refused_total"]  # noqa: E731
+            wait_for(lambda: refused()[0]["value"] >= 1)
 
 
 def test_stages_of_a_real_job_are_told(tmp_path):

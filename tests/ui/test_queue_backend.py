@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
@@ -49,6 +50,12 @@ def queued(it, ticket: str) -> str:
 
 def row(session, job: str):
     return session.server.job(job)
+
+
+def leave(session) -> None:
+    """Disconnect as from another computer: the backend is not stopped."""
+    session.choice = replace(session.choice, remote=True)
+    bpy.ops.kinora.backend_stop()
 
 
 def settled(session, condition) -> None:
@@ -119,6 +126,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_after_a_crash_of_blender_the_job_comes_back_to_its_scene_by_itself(session, tmp_path):
     """kill -9 while the job runs, in a file that was saved before: opened again, it gets the capture."""
     blend, clip = tmp_path / "shot.blend", clip_that(tmp_path, "show", "10", "0.3")
@@ -139,13 +147,14 @@ def test_after_a_crash_of_blender_the_job_comes_back_to_its_scene_by_itself(sess
     assert job.folder == tmp_path / "kinora" / clip.stem
     assert bpy.context.scene.collection.children
     # Its end was seen: it does not come again.
-    session.stop_backend()
+    leave(session)
     session.jobs = []
     bpy.ops.kinora.backend_start()
     pump_until(session, lambda: session.state == "READY" and session.server.known and not session.server.busy)
     assert session.jobs == []
 
 
+@pytest.mark.slow
 def test_a_job_follows_its_scene_into_a_file_of_another_name(session, scene, tmp_path):
     clip = clip_that(tmp_path, "show", "8", "0.3")
     scene.kinora.clip_path = str(clip)
@@ -169,14 +178,13 @@ def test_a_job_follows_its_scene_into_a_file_of_another_name(session, scene, tmp
     assert (tmp_path / "out" / "capture.json").is_file()
 
 
+@pytest.mark.slow
 def test_leaving_the_backend_leaves_its_jobs_and_coming_back_follows_them(connected, scene, tmp_path):
     scene.kinora.clip_path = str(clip_that(tmp_path, "show", "8", "0.3"))
     bpy.ops.kinora.reconstruct()
     job = connected.jobs[-1]
     pump_until(connected, lambda: job.state == "RUNNING")
-    connected._backend.client.stop()  # as Disconnect does with a backend that is not to be stopped
-    connected._backend = None
-    connected._lose("The line is cut", "")
+    leave(connected)
     assert job.state == "AWAY"
     assert not job.active
     bpy.ops.kinora.backend_start()

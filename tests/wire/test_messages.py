@@ -21,6 +21,20 @@ STATUS = {
     "fraction": 0,
     "last": 3,
 }
+ROW = {
+    "job": JOB,
+    "state": "done",
+    "created": 1.0,
+    "name": "clip.mp4",
+    "engine": "classical",
+    "priority": 0,
+    "pinned": False,
+    "position": 0,
+    "ended": 2.0,
+    "attempt": 1,
+    "bytes": 3,
+    "ticket": JOB,
+}
 
 FACTS = {
     "kind": "video",
@@ -53,8 +67,9 @@ REQUESTS = {
     "prove": {"nonce": HASH},
     "ping": {},
     "upload_open": {"sha256": HASH, "size": 1},
-    "upload_chunk": {"sha256": HASH, "off": 0, "crc": 0},
+    "upload_chunk": {"sha256": HASH, "off": 0},
     "submit": {"sha256": HASH, "kind": "file", "name": "clip.mp4", "size": 1, "settings": {}},
+    "find": {"ticket": JOB},
     "probe": {"path": "/plates/street.mp4"},
     "estimate": {"settings": {}, "width": 1920, "height": 1080, "frames": 120, "fps": 23.976},
     "status": {"job": JOB},
@@ -66,30 +81,43 @@ REQUESTS = {
     "live_get": {"job": JOB, "frame": 3},
     "cancel": {"job": JOB},
     "delete": {"job": JOB},
+    "prioritise": {"job": JOB, "priority": -9},
+    "reorder": {"job": JOB},
+    "pin": {"job": JOB, "pinned": True},
+    "usage": {},
+    "metrics": {"first": 0},
     "shutdown": {"how": "now"},
 }
 REPLIES = {
     "hello": {"ver": 1, "server": "x", "gpu": "", "limits": {"upload": 1, "queued": 1}, "instance": JOB, "proof": "/p"},
     "prove": {"same_host": True},
     "ping": {},
-    "upload_open": {"have": 0},
+    "upload_open": {"have": 0, "whole": False},
     "upload_chunk": {"have": 0},
     "submit": {"job": JOB, "existed": False, "state": "queued", "position": 0, "since": 0},
+    "find": {"job": JOB, "state": "running", "since": 3, "last": 7},
     "probe": {"ready": True, "facts": FACTS},
     "estimate": {"ready": True, "estimate": {**ESTIMATE, "gpu_bytes": 1, "gpu_free": 2}},
     "status": STATUS,
     "events": {"events": [EVENT], "last": 1, "state": "done", "position": 0},
-    "list": {"jobs": [{"job": JOB, "state": "done", "created": 1.0, "name": "a", "engine": "classical"}], "total": 1},
-    "result_index": {"files": [{"name": "a.npy", "size": 3}], "total": 1, "path": "/somewhere"},
-    "get": {"off": 0, "size": 3, "crc": 1},
+    "list": {"jobs": [ROW], "total": 1},
+    "result_index": {"ready": True, "files": [{"name": "a.npy", "size": 3}], "total": 1, "path": "/somewhere"},
+    "get": {"off": 0, "size": 3},
     "live": {"attempt": 1, "last": 7, "frames": [{"n": 7, "frame": 3}]},
     "live_get": {"crc": 1},
     "cancel": {"state": "cancelled"},
     "delete": {},
+    "prioritise": {"priority": 9, "position": 0},
+    "reorder": {"position": 2},
+    "pin": {"pinned": False},
+    "usage": {"jobs": 3, "bytes": 10**9, "quota": 10**10, "free": 10**11},
+    "metrics": {"samples": [{"name": "kinora_jobs", "labels": {"state": "done"}, "value": 3}], "total": 1},
     "shutdown": {},
     "error": {"code": "bad_request", "message": "no", "hint": ""},
-    "progress": {**STATUS, "eta_s": 12.5},
+    "progress": {**STATUS, "eta_s": 12.5, "where": "cuda:1"},
 }
+#: Fields of replies that may be missing.
+OPTIONAL = ("proof", "path", "eta_s", "where", "facts", "estimate", "quota")
 
 
 def whole(kind, fields, binary, with_id=True):
@@ -112,7 +140,7 @@ def test_a_request_passes_and_none_of_its_fields_may_be_missing_or_added(kind):
 def test_a_reply_passes_and_none_of_its_fields_may_be_missing_or_added(kind):
     header, frames = whole(kind, REPLIES[kind], messages.BINARY_REPLIES, with_id=kind not in messages.PUSHES)
     assert check_reply(header, frames) == kind
-    refuses_every_change(check_reply, header, frames, optional=("proof", "path", "eta_s", "facts", "estimate"))
+    refuses_every_change(check_reply, header, frames, optional=OPTIONAL)
 
 
 def refuses_every_change(check, header, frames, optional=()):
@@ -123,6 +151,8 @@ def refuses_every_change(check, header, frames, optional=()):
         for wrong in (None, [[]], {"x": 1}, -1, float("nan"), 2**63, "\0", "x" * 5000):
             if name == "settings" and isinstance(wrong, dict):
                 continue  # the settings have their own check
+            if name == "priority" and wrong == -1:
+                continue
             with pytest.raises(ProtocolError):
                 check({**header, name: wrong}, frames)
     with pytest.raises(ProtocolError, match="unknown field"):

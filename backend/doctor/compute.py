@@ -81,7 +81,7 @@ def judge_torch(driver: Driver | None, told: dict[str, Any] | None, failed: str,
     if told is None:
         more = f", and the {driver.cards[0][0]} is idle without it" if driver else ""
         return ok("torch", f"not installed; the classical engine does not need it{more}")
-    name = f"torch {told['version']}"
+    name = told["version"]
     if told["error"]:
         return wrong("torch", f"{name} does not compute on {told['device']}: {told['error']}", _build_for(driver))
     if told["device"] != "cpu":

@@ -22,6 +22,7 @@ from .text import draw_wrapped, sentence
 log = logging.getLogger(__name__)
 
 TICK_S, LOOK_S = 0.2, 3.0
+MARKS = ("ok", "--", "!!")  # of the doctor's lines: well, worth knowing, wrong
 
 
 class Work:
@@ -31,7 +32,7 @@ class Work:
         self.long: Child | None = None
         self.looks: dict[str, Child] = {}  # by what is looked for
         self.weights: list[dict[str, Any]] = []
-        self.findings: list[tuple[bool, str, str]] = []  # of the doctor: good, what, in words
+        self.findings: list[tuple[str, str, str]] = []  # of the doctor: a mark of MARKS, what, in words
         self.note = ""  # why a look found nothing
         self._installed, self._asked = False, 0.0
         self._unseen = False  # the long work may have ended without being noticed
@@ -87,9 +88,9 @@ class Work:
 
     def _found(self, kind: str, look: Child) -> None:
         if kind == "doctor":  # it fails when something is wrong, and says what
-            rows = [line.split(maxsplit=2) for line in look.lines if line[:3] in ("ok ", "-- ", "!! ")]
-            self.findings = [(mark != "!!", name, text) for mark, name, text in rows]
-            self.findings = self.findings or [(False, "backend", look.error or "the check said nothing")]
+            rows = [line.split(maxsplit=2) for line in look.lines if line[:2] in MARKS]
+            self.findings = [(row[0], row[1], row[2]) for row in rows if len(row) == 3]
+            self.findings = self.findings or [("!!", "backend", look.error or "the check said nothing")]
         elif look.error:
             self.note = look.error
         else:

@@ -10,6 +10,7 @@ from .text import draw_wrapped, sentence
 
 LINES_SHOWN = 8
 SHOWN_FINDINGS = ("torch", "device", "disk")
+FINDING_ICONS = {"ok": "BLANK1", "--": "INFO", "!!": "ERROR"}
 
 
 def draw_setup(layout, context) -> None:
@@ -25,21 +26,20 @@ def draw_setup(layout, context) -> None:
         draw_wrapped(layout, context, "Allow Online Access in System > Network to install or download", icon="INFO")
     if now.long is not None:
         draw_work(layout, context, now.long)
-    draw_findings(layout, now.findings)
+    draw_findings(layout, context, now.findings)
 
 
-def draw_findings(layout, findings: list[tuple[bool, str, str]]) -> None:
-    """What is wrong, or that nothing is; and what the backend computes with."""
+def draw_findings(layout, context, findings: list[tuple[str, str, str]]) -> None:
+    """What is wrong, or that nothing is; what is worth knowing; and what the backend computes with."""
     if not findings:
         return
-    column = layout.column(align=True)
-    if all(good for good, _, _ in findings):
-        column.label(text="Everything that the backend needs is here", icon="CHECKMARK")
-    for good, name, text in findings:
-        if not good or name in SHOWN_FINDINGS:
-            row = column.row()
-            row.alert = not good
-            row.label(text=f"{sentence(name)}: {text}", icon="BLANK1" if good else "ERROR")
+    if all(mark != "!!" for mark, _, _ in findings):
+        layout.label(text="Everything that the backend needs is here", icon="CHECKMARK")
+    for mark, name, text in findings:
+        if mark != "ok" or name in SHOWN_FINDINGS:
+            column = layout.column(align=True)
+            column.alert = mark == "!!"
+            draw_wrapped(column, context, f"{sentence(name)}: {text}", icon=FINDING_ICONS[mark])
 
 
 def draw_work(layout, context, child: Child) -> None:

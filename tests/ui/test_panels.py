@@ -194,7 +194,7 @@ def test_preferences_show_what_is_being_installed(scene, home, tmp_path):
     """Its last lines, how far it is, and Cancel; then how it ended, with its log."""
     child = SimpleNamespace(title="Setting up", running=True, fraction=0.5, lines=["installing torch"], error="")
     setup.work().long = child
-    setup.work().findings = [(True, "numpy", "2.3"), (False, "disk", "1 GiB free"), (True, "device", "CPU")]
+    setup.work().findings = [("ok", "numpy", "2.3"), ("!!", "disk", "1 GiB free"), ("ok", "device", "CPU")]
 
     def drawn() -> str:
         seen: list[str] = []
@@ -203,7 +203,7 @@ def test_preferences_show_what_is_being_installed(scene, home, tmp_path):
         return " ".join(seen)
 
     assert "Setting up [] installing torch" in drawn()
-    assert "Disk: 1 GiB free Device: CPU" in drawn()
+    assert "Disk:1GiBfreeDevice:CPU" in squeezed(drawn())
     assert "numpy" not in drawn()
     child.running, child.cancelled, child.error = False, False, "the disk is full"
     assert "Thediskisfull" in squeezed(drawn())

@@ -24,6 +24,7 @@ from blender_addon.link import open_dealer
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "KINORA_CHAOS_MARK"  # in the environment of everything that a test starts, so that no orphan hides
 PATIENCE_S = 30.0
+GROWTH_MOST = 32 * 2**20  # bytes that a server may hold more after a fault than when it was fresh
 
 
 def new_mark() -> str:
@@ -129,12 +130,14 @@ class ServerProcess:
 
 @contextlib.contextmanager
 def server_process(home: Path, **options) -> Iterator[ServerProcess]:
-    """A server that answers, and is gone afterwards with everything that it started."""
+    """A server that answers, is as small afterwards as before, and then gone with everything that it started."""
     it = ServerProcess(home, new_mark(), **options)
     it.start()
     try:
         it.answers()
+        fresh = it.rss()
         yield it
+        assert it.rss() - fresh < GROWTH_MOST
         it.stop()
         assert left_behind(it.mark) == []
     finally:

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,11 +17,10 @@ from backend.server.keys import load_keys
 from backend.wire import paths
 
 from . import pipeline
-from .processes import ClientProcess, ServerProcess, left_behind, marked, new_mark
+from .processes import GROWTH_MOST, ClientProcess, ServerProcess, left_behind, marked, new_mark
 
 CLIENTS = 3  # the last of them as if on another machine
 BACK_MOST_S = 5.0
-GROWTH_MOST = 32 * 2**20
 KINDS = ("worker", "server", "client")
 
 
@@ -88,10 +88,20 @@ class Report:
 
 
 class Storm:
-    """One run in `folder`, which must be empty: `jobs` jobs, a kill every `gap_s` seconds on average."""
+    """One run in `folder`, which must be empty: `jobs` jobs, and a kill of one of `kinds` every `gap_s` seconds."""
 
-    def __init__(self, folder: Path, jobs: int, seed: int, *, gap_s: float = 0.8, limit_s: float = 3600.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        jobs: int,
+        seed: int,
+        *,
+        gap_s: float = 0.8,
+        limit_s: float = 3600.0,
+        kinds: Sequence[str] = KINDS,
+    ) -> None:
         self.report = Report(seed, jobs)
+        self._kinds = kinds
         self._random = random.Random(seed)
         self._folder, self._gap_s, self._limit_s = folder, gap_s, limit_s
         self._mark = new_mark()
@@ -117,7 +127,7 @@ class Storm:
             strike = began + self._gap_s
             while not self._over() and time.monotonic() - began < self._limit_s:
                 if time.monotonic() > strike:
-                    self._strike(self._random.choice(KINDS))
+                    self._strike(self._random.choice(self._kinds))
                     strike = time.monotonic() + self._random.expovariate(1 / self._gap_s)
                 time.sleep(0.02)
                 self._restart_clients()

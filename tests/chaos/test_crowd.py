@@ -11,11 +11,10 @@ from backend.wire import framing
 from tests.serving import RawClient, send
 
 from .pipeline import write_clip
-from .processes import server_process
+from .processes import GROWTH_MOST, server_process
 
 CLIENTS = 100
 ROUNDS = 20
-GROWTH_MOST = 32 * 2**20
 
 
 @pytest.fixture(scope="module")

@@ -80,7 +80,7 @@ def test_a_line_that_is_cut_again_and_again_costs_nothing_but_time(server, line,
     seed = random.randrange(10**6)
     rng = random.Random(seed)
     print("seed", seed)
-    line.throttle(6e6)  # so that cuts meet the upload and the download, too
+    line.throttle(3e6)  # so that cuts meet the upload and the download, too
     with client(through(line, server), share_files=False) as it:
         order = Order(it, tmp_path, 1, ballast=8_000_000)
         cuts = 0

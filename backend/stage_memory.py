@@ -38,8 +38,8 @@ LIMIT_BYTES = 10 * 2**30
 LEAVE_FREE_BYTES = 4 * 2**30
 #: Arrays from this size on are memory-mapped.
 MAPPED_FROM_BYTES = 2**20
-#: What a killed process left half-written is cleared away after so long.
-ABANDONED_S = 24 * 3600
+#: What a killed process left half-written is cleared away after so long; writing an entry takes minutes at most.
+ABANDONED_S = 3600
 #: Libraries on whose versions numbers depend.
 LIBRARIES = ("numpy", "opencv-python-headless", "scipy", "pycolmap", "torch")
 ENTRY = "entry.txt"

@@ -16,6 +16,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 #: The environment variable that holds the mark.
@@ -64,13 +65,13 @@ def start_guard() -> None:
         )
 
 
-def hold(process: subprocess.Popen) -> Any:
-    """On Windows, a Job object that ends the process with all its children once the result is gone; else None.
+def hold(process: subprocess.Popen) -> Callable[[], Any]:
+    """On Windows, put the process into a Job object, which ends it with all its children when we do, or call the result.
 
-    Facts: Microsoft's documentation of CreateJobObject and JOBOBJECT_EXTENDED_LIMIT_INFORMATION.
+    Elsewhere the result does nothing. Facts: Microsoft's pages on CreateJobObject, JOBOBJECT_EXTENDED_LIMIT_INFORMATION.
     """
     if sys.platform != "win32":
-        return None
+        return lambda: None
     import ctypes
     from ctypes import wintypes
 
@@ -78,13 +79,14 @@ def hold(process: subprocess.Popen) -> Any:
     kernel.CreateJobObjectW.restype = wintypes.HANDLE
     kernel.SetInformationJobObject.argtypes = (wintypes.HANDLE, ctypes.c_int, ctypes.c_void_p, wintypes.DWORD)
     kernel.AssignProcessToJobObject.argtypes = (wintypes.HANDLE, wintypes.HANDLE)
+    kernel.CloseHandle.argtypes = (wintypes.HANDLE,)
     job = kernel.CreateJobObjectW(None, None)
     limits = (ctypes.c_byte * (144 if ctypes.sizeof(ctypes.c_void_p) == 8 else 112))()
     ctypes.cast(limits, ctypes.POINTER(wintypes.DWORD))[4] = 0x2000  # LimitFlags: KILL_ON_JOB_CLOSE
     extended_limit_information = 9
     if job and kernel.SetInformationJobObject(job, extended_limit_information, limits, len(limits)):
         kernel.AssignProcessToJobObject(job, int(process._handle))
-    return job
+    return lambda: kernel.CloseHandle(job)
 
 
 def _guard(mark: str, pid: int) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 #: Exit codes of Windows (NTSTATUS) that say memory ran out, and that say a crash.
 NO_MEMORY = {0xC0000017, 0xC000012D}
 CRASHED = {0xC0000005: "access violation", 0xC00000FD: "stack overflow", 0xC0000374: "damaged heap"}
+#: What a process gets that is asked to end: by `kill`, a terminal or a service manager.
+ENDED_BY_SOMEBODY = {-2, -15, -1}
 #: Where no counter tells, and for killers outside the kernel: memory was out when less than this share was free, and
 #: the worker was to blame when it had at least this share of what was not.
 LITTLE_FREE, MOST_HELD = 0.1, 0.25
@@ -76,6 +78,9 @@ def silent_end(code: int, vitals: Vitals) -> dict:
         hint = f"submit the job again; when it hangs there again, this is a bug; {log}"
         message = f"The worker process hung{where} and was killed: {vitals.killed_for}"
         return {**told, "message": message, "hint": hint, "cause": "hang"}
+    if code in ENDED_BY_SOMEBODY:
+        message = f"The worker process was ended{where} by another program or a person"
+        return {**told, "message": message, "hint": f"submit the job again; {log}", "cause": "crash"}
     if code < 0 and -code == getattr(signal, "SIGKILL", 9):
         if evidence := memory_ran_out(vitals):
             held = f", it held {_gb(vitals.memory_bytes)}" if vitals.memory_bytes else ""

@@ -93,7 +93,7 @@ class WorkerProcess:
                 env={**os.environ, **(environment or {}), belongings.MARK: self._mark},
                 **own_group,
             )
-        self._job = belongings.hold(self._process)
+        self._let_go = belongings.hold(self._process)
         self.pid = self._process.pid
         self._pulse = Pulse(self.pid)
         self._closed = threading.Event()
@@ -146,7 +146,7 @@ class WorkerProcess:
         for pipe in (self._process.stdin, *([] if self._listener.is_alive() else [self._process.stdout])):
             with contextlib.suppress(OSError):  # what was still to be written to it
                 pipe.close()
-        self._job = None
+        self._let_go()
         report = {"peak_memory_bytes": self._peak_bytes} if self._peak_bytes else {}
         outcome = self._said or Outcome(**silent_end(code, self._vitals), report=report)
         if self._vitals.killed_for == "cancel" and outcome.state != "done":

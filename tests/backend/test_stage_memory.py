@@ -206,7 +206,7 @@ def test_a_cancelled_job_leaves_no_half_entry(memory):
     assert list(memory.folder.iterdir()) == []
 
 
-def test_what_a_killed_job_left_is_cleared_away_a_day_later(memory, stage):
+def test_what_a_killed_job_left_is_cleared_away_later(memory, stage):
     memory.folder.mkdir()
     for name, age_s in ((".old.partial-1", 2 * 86400), (".new.partial-2", 60)):
         (memory.folder / name).mkdir()

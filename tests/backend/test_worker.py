@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from backend.server import belongings, endings, process, pulse
+from backend.run import Progress
+from backend.server import belongings, endings, process, pulse, vitals
 from backend.server.endings import Vitals, silent_end
 from backend.server.process import Outcome, WorkerProcess
 from backend.server.pulse import Pulse, Signs
@@ -184,6 +185,29 @@ def test_each_end_has_its_cause_and_its_advice(job, deed, cause, says):
     assert (outcome.state, outcome.cause) == ("failed", cause)
     assert re.search(says, outcome.message)
     assert outcome.hint
+
+
+@linux
+def test_a_worker_that_somebody_ends_has_not_crashed(job):
+    it = job("slow")
+    it.until("log", "looking")
+    os.kill(it.worker.pid, signal.SIGTERM)
+    outcome = it.end()
+    assert "was ended in 'Looking' by another program or a person" in outcome.message
+
+
+def test_a_picture_that_never_comes_stops_the_clip_and_nothing_else_does(monkeypatch):
+    monkeypatch.setattr(vitals, "PICTURE_MOST_S", 0.3)
+    monkeypatch.setattr(vitals, "HEARTBEAT_S", 0.05)
+    stuck: list[float] = []
+    heart = vitals.Heart("Reading the clip", lambda *memory: None, lambda: stuck.append(time.monotonic()))
+    heart.report(Progress("Aligning", 0.5, 0.5, None))
+    time.sleep(0.6)
+    assert stuck == []
+    began = time.monotonic()
+    heart.report(Progress("Reading the clip", 0.1, 0.1, None))
+    wait_for(lambda: stuck)
+    assert 0.3 <= stuck[0] - began < 1.5
 
 
 @linux

@@ -21,7 +21,7 @@ from .wire import paths
 from .wire.connection import Connection
 from .wire.errors import ProtocolError, UserError
 from .wire.framing import decode, encode
-from .wire.messages import PROTOCOL_OLDEST, PROTOCOL_VERSION, check_reply
+from .wire.messages import check_reply
 
 PING_S = 1.0
 STOP_S = 5.0
@@ -99,10 +99,9 @@ def start(python: Path | None = None, repo: Path | None = None) -> LocalBackend:
 
 
 def stop(connection: Connection) -> None:
-    """Ask a backend of this machine to end and wait a moment for it. Raises UserError when it declines."""
+    """Ask a backend of this machine, of any version, to end and wait a moment. Raises UserError when it declines."""
     try:
         with _talk(connection) as ask:
-            ask("hello", STOP_S, ver_min=PROTOCOL_OLDEST, ver_max=PROTOCOL_VERSION, client="kinora launcher", caps=[])
             ask("shutdown", STOP_S, how="now")
     except Lost:
         return  # it is gone already

@@ -28,7 +28,7 @@ def ping(options: argparse.Namespace) -> int:
 def stop(options: argparse.Namespace) -> int:
     """Ask the server to end and wait until it has. Raises UserError when there is none or it does not end."""
     connection = chosen(options.connection)
-    with talk(connection) as ask:
+    with talk(connection, greet=False) as ask:
         ask("shutdown", how=options.how)
     words = {"now": "ends", "park": "parks its jobs", "drain": "finishes the jobs that run"}[options.how]
     print(f"The server at {connection.address} {words}", flush=True)

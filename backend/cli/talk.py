@@ -16,9 +16,10 @@ Ask = Callable[..., dict[str, Any]]
 
 
 @contextmanager
-def talk(connection: Connection, answer_s: float = ANSWER_S) -> Iterator[Ask]:
+def talk(connection: Connection, answer_s: float = ANSWER_S, *, greet: bool = True) -> Iterator[Ask]:
     """A function `ask(kind, **fields)` that returns the reply; hello was said already, its reply is `ask("hello")`.
 
+    Without `greet` nothing was said yet: a server of any version answers `ping` and `shutdown` all the same.
     Raises UserError when nothing answers within `answer_s` seconds, or when the server refuses.
     """
     context = zmq.Context()
@@ -43,6 +44,9 @@ def talk(connection: Connection, answer_s: float = ANSWER_S) -> Iterator[Ask]:
                     return header
             raise _silent(connection)
 
+        if not greet:
+            yield ask
+            return
         mine = {"ver_min": messages.PROTOCOL_OLDEST, "ver_max": messages.PROTOCOL_VERSION}
         hello = ask("hello", **mine, client=f"Kinora command line {__version__}", caps=[])
         yield lambda kind, **fields: hello if kind == "hello" else ask(kind, **fields)

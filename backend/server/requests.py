@@ -22,6 +22,9 @@ from .transfer_requests import TransferRequests, caps
 from .trash import Trash
 from .uploads import Uploads
 
+#: Answered to a client of any version: one that is newer must be able to end an older server that still runs.
+BEFORE_HELLO = ("hello", "ping", "shutdown")
+
 
 class Requests:
     """Finds the one that answers: a method named as the request, which returns its fields, or fields and frames."""
@@ -74,7 +77,7 @@ class Requests:
 
     def answer(self, kind: str, session: Session, header: Fields, frames: list[bytes]) -> Reply:
         """The reply to a checked request. Raises Refusal or UserError when it is not fulfilled."""
-        if session.version == 0 and kind not in ("hello", "ping"):
+        if session.version == 0 and kind not in BEFORE_HELLO:
             raise Refusal("no_hello", "Say hello first")
         reply = self._answers[kind](session, header, frames)
         return reply if isinstance(reply, tuple) else (reply, [])

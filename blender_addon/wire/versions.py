@@ -31,7 +31,7 @@ def disagreement(server: str, client: str, ver_min: int, ver_max: int, caps: Seq
         return f"{words}, not {PROTOCOL_OLDEST}", "update the add-on"
     if ver_min > PROTOCOL_VERSION:
         words = f"This backend ({server}) is too old for the add-on ({client}): it speaks protocol {PROTOCOL_VERSION}"
-        return f"{words}, not {ver_min}", "update the backend"
+        return f"{words}, not {ver_min}", "update the backend, or restart it if it was updated"
     read = [int(match[1]) for match in map(READS.fullmatch, caps) if match]
     if read and max(read) < SCHEMA:
         words = f"The add-on ({client}) is too old to read the captures of this backend ({server}): schema {SCHEMA}"

@@ -20,7 +20,9 @@ from backend.__main__ import main, parser
 from backend.cli.control import GONE_S
 from backend.server.broker import PARK_S
 from backend.server.process import REPO
+from backend.server.requests import Requests
 from backend.wire import Connection, paths, versions
+from blender_addon import launcher
 from blender_addon import link as addon_link
 from blender_addon.client import Connected, Disconnected
 from tests.serving import RawClient, client, clip_that, collect, ends, send, server, state_of, wait_for
@@ -348,7 +350,7 @@ def first_word(broker):
         (
             {"PROTOCOL_OLDEST": 7, "PROTOCOL_VERSION": 8},
             "This backend (Kinora 0.1.0) is too old for the add-on (Kinora add-on 0.1.0): it speaks protocol 2, not 7",
-            "update the backend",
+            "update the backend, or restart it if it was updated",
         ),
         (
             {"reads_captures": lambda: versions.reads_captures(versions.SCHEMA - 1)},
@@ -368,6 +370,26 @@ def test_a_newer_add_on_that_still_speaks_the_old_protocol_connects(broker, monk
     monkeypatch.setattr(addon_link, "PROTOCOL_VERSION", 9)
     monkeypatch.setattr(addon_link, "reads_captures", lambda: versions.reads_captures(versions.SCHEMA + 1))
     assert isinstance(first_word(broker), Connected)
+
+
+def test_what_a_newer_backend_adds_is_told_as_such(broker, monkeypatch):
+    hello = Requests.hello
+    monkeypatch.setattr(Requests, "hello", lambda *given: {**hello(*given), "colour": "blue"})
+    monkeypatch.setitem(broker._requests._answers, "hello", lambda *given: broker._requests.hello(*given))
+    reason = "The backend sent what this add-on does not understand (hello: unknown field 'colour')"
+    assert first_word(broker) == Disconnected(reason, "update the older of the two")
+
+
+@pytest.mark.slow
+def test_an_older_server_that_still_runs_can_be_stopped(home, monkeypatch):
+    for stop in (launcher.stop, lambda connection: main(["stop"])):
+        with serving(home) as process:
+            connection = Connection.read(paths.connection_file(home))
+            with RawClient(connection, hello=False) as raw:
+                assert raw.ask("hello", ver_min=8, ver_max=8, client="newer", caps=[])["code"] == "version"
+                assert raw.ask("list", first=0)["code"] == "no_hello"
+            stop(connection)
+            assert process.wait(PARK_S + 5) == 0
 
 
 def test_an_add_on_that_says_nothing_of_captures_connects(broker):

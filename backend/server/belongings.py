@@ -66,9 +66,9 @@ def start_guard() -> None:
 
 
 def hold(process: subprocess.Popen) -> Callable[[], Any]:
-    """On Windows, put the process into a Job object, which ends it with all its children when we do, or call the result.
+    """On Windows, put the process into a Job object, which ends it with all its children when we do or call the result.
 
-    Elsewhere the result does nothing. Facts: Microsoft's pages on CreateJobObject, JOBOBJECT_EXTENDED_LIMIT_INFORMATION.
+    Elsewhere the result does nothing. Facts: Microsoft on CreateJobObject and JOBOBJECT_EXTENDED_LIMIT_INFORMATION.
     """
     if sys.platform != "win32":
         return lambda: None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
@@ -359,6 +360,8 @@ def read_capture(folder: Path | str) -> Capture:
         MemoryError,
         RecursionError,
         BadZipFile,
+        SyntaxError,  # of NumPy's headers, which are Python literals
+        TokenError,
     ) as error:
         raise UserError(f"The capture {folder} is damaged ({error})", "make it again") from error
 

@@ -351,6 +351,18 @@ def test_a_table_of_absurd_depth_or_size_is_refused_in_words(written, monkeypatc
         read_capture(written)
 
 
+LITERALS = [b"{'descr': '<f4\0'", b"{'descr': (((", b"{'shape': 9**9**9}", b"x" * 20_000, b"'''"]
+
+
+@pytest.mark.parametrize("literal", LITERALS, ids=range(len(LITERALS)))
+def test_an_array_whose_header_is_no_literal_is_refused_in_words(written, literal):
+    header = b"\x93NUMPY\x02\x00" + len(literal).to_bytes(4, "little") + literal
+    (written / "depth.npy").write_bytes(header)
+    spoil(written, lambda info: info["files"].update({"depth.npy": len(header)}))
+    with pytest.raises(UserError, match="damaged"):
+        read_capture(written)
+
+
 def test_arrays_of_another_kind_and_compressed_tracks_are_refused(written, capture):
     np.save(written / "depth.npy", np.zeros(capture.depth.shape, "S16"))
     spoil(written, lambda info: info["files"].update({"depth.npy": (written / "depth.npy").stat().st_size}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,7 @@ class Job:
         self.feed = feed  # what it shows while it runs
         self.id = ""  # the server's, once it has the job
         self._order, self._link, self._emit, self._turn = order, link, emit, turn
+        self._order_ticket = uuid.uuid4().hex  # however often this order is sent, it is done once
         self._followed = False  # the server works on it
         self._given_up = False  # by the user
         self._waits_for = ""
@@ -187,6 +189,7 @@ class Job:
             "name": safe_name(clip.path.name),
             "size": clip.size,
             "settings": self._order.settings.to_json(),
+            "ticket": self._order_ticket,
         }
         if by_path:
             fields |= {"path": str(clip.path), "sample": await in_thread(lambda abandoned: sample(clip.path))}

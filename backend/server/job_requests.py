@@ -98,7 +98,11 @@ class JobRequests:
         return {"position": self._moved(session, header)}
 
     def pin(self, session: Session, header: Fields, _: list[bytes]) -> Fields:
-        self._server.store.pin(self._server.job(session, header).id, header["pinned"])
+        job, quota = self._server.job(session, header), self._server.keeping.quota_bytes
+        held = self._server.store.pinned_bytes(session.owner) + (0 if job.pinned else job.bytes)
+        if header["pinned"] and quota is not None and held > quota:
+            raise Refusal("quota", "Your pinned jobs would take more room than you have", "unpin or delete others")
+        self._server.store.pin(job.id, header["pinned"])
         return {"pinned": header["pinned"]}
 
     def usage(self, session: Session, _: Fields, __: list[bytes]) -> Fields:

@@ -123,7 +123,7 @@ class JobStore:
                 self._db.execute(
                     "INSERT INTO jobs (id, owner, state, spec, name, engine, priority, created, number, place)"
                     " VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?)",
-                    (job, owner, json.dumps(spec), name, engine, priority, time.time(), self._next(), self._next()),
+                    (job, owner, json.dumps(spec), name, engine, priority, _wall(), self._next(), self._next()),
                 )
             elif not existed:
                 # Of what was tried before only the latest is kept: who submits for ever does not fill the disk.
@@ -163,7 +163,7 @@ class JobStore:
         with self._queue_transaction():
             self._db.execute(
                 "UPDATE jobs SET state = ?, ended = ?, used = ?, files = ?, bytes = ?, resumed = 0 WHERE id = ?",
-                (state, time.time(), self.now(), json.dumps(files or []), size, job),
+                (state, _wall(), self.now(), json.dumps(files or []), size, job),
             )
             self._keep_clock()
             self._add_event(job, state, text, "error" if state == "failed" else "info", hint)
@@ -243,6 +243,11 @@ class JobStore:
         count, size = self._db.execute(query, (owner,)).fetchone()
         return count, size
 
+    def pinned_bytes(self, owner: str) -> int:
+        """Bytes of the owner's pinned jobs."""
+        query = "SELECT COALESCE(SUM(bytes), 0) FROM jobs WHERE owner = ? AND pinned"
+        return self._db.execute(query, (owner,)).fetchone()[0]
+
     def counts(self) -> dict[str, int]:
         """How many jobs there are in each state."""
         counted = self._db.execute("SELECT state, COUNT(*) FROM jobs GROUP BY state")
@@ -321,7 +326,7 @@ class JobStore:
         self._db.execute("UPDATE jobs SET last = last + 1 WHERE id = ?", (job,))
         self._db.execute(
             "INSERT INTO events SELECT id, last, ?, ?, ?, ?, ? FROM jobs WHERE id = ?",
-            (time.time(), kind, level, _cut(text, 4000), _cut(hint, 2000), job),
+            (_wall(), kind, level, _cut(text, 4000), _cut(hint, 2000), job),
         )
 
     @contextmanager
@@ -341,6 +346,11 @@ class JobStore:
             if self._db.in_transaction:  # SQLite may have rolled back by itself, on a full disk
                 self._db.execute("ROLLBACK")
             raise
+
+
+def _wall() -> float:
+    """Time of day in Unix seconds, as the protocol can say it: a clock may be set to anything."""
+    return min(max(time.time(), 0.0), 1e10)
 
 
 def _tier(waiting: Waiting) -> tuple[bool, int]:

@@ -6,6 +6,7 @@ Errors that a user can fix are one line and exit code 1; bugs show a traceback.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str] | None = None, worker_command: Sequence[str] =
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read what we print has enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

@@ -56,7 +56,6 @@ def serve(options: argparse.Namespace, worker_command: Sequence[str]) -> int:
     _stop_on_signals(broker, options.on_stop, supervisor)
     print(f"Kinora listens on {broker.connection.address}; clients here find it by {paths.connection_file(home)}")
     sys.stdout.flush()
-    supervisor.tell("READY=1")
     try:
         broker.run()
     finally:

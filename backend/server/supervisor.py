@@ -15,7 +15,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self._address = os.environ.pop("NOTIFY_SOCKET", "")  # not for the workers
-        self._next_beat = 0.0
+        self._ready, self._next_beat = False, 0.0
 
     def tell(self, state: str) -> None:
         """Say one thing, such as READY=1; a manager that does not listen is no reason to stop."""
@@ -27,7 +27,10 @@ class Supervisor:
             to.sendto(state.encode(), address)
 
     def beat(self) -> None:
-        """The server's loop turns: a manager with a watchdog restarts it when this is not heard for long."""
+        """The server's loop turns, so it is ready. A manager with a watchdog restarts it when it is not heard for long."""
+        if not self._ready:
+            self._ready = True
+            self.tell("READY=1")
         now = time.monotonic()
         if now >= self._next_beat:
             self._next_beat = now + BEAT_S

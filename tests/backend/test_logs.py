@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +12,7 @@ import pytest
 from backend import logs
 from backend.__main__ import main
 from backend.cli.logs import lines_of
+from backend.server.process import REPO
 from backend.wire import paths
 from tests.serving import wait_for
 
@@ -163,6 +166,18 @@ def test_logs_shows_text_from_a_level_on(home, to_file, capsys):
     told = capsys.readouterr().out
     assert "all is well" not in told
     assert "ERROR backend.test_logs: it failed" in told
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pipe's signal")
+def test_whoever_has_read_enough_ends_it_without_a_word(home, to_file):
+    for n in range(5000):
+        to_file.info("message %d", n)
+    command = [sys.executable, "-m", "backend", "logs"]
+    with subprocess.Popen(command, cwd=REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline().endswith(b"message 0\n")
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
 
 
 def test_logs_of_a_job_is_found_by_the_beginning_of_its_id(home, capsys):

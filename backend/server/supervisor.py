@@ -27,7 +27,7 @@ class Supervisor:
             to.sendto(state.encode(), address)
 
     def beat(self) -> None:
-        """The server's loop turns, so it is ready. A manager with a watchdog restarts it when it is not heard for long."""
+        """The loop turns, so the server is ready. A manager with a watchdog restarts one that is not heard for long."""
         if not self._ready:
             self._ready = True
             self.tell("READY=1")

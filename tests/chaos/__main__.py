@@ -23,12 +23,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="of the kills (a new one each time)")
     parser.add_argument("--minutes", type=float, default=90.0, help="what is not done by then counts as lost")
     parser.add_argument("--gap", type=float, default=0.8, help="seconds between kills, on average")
+    parser.add_argument(
+        "--slots", type=int, default=1, help="jobs at once (more than one: as many cards, or none here)"
+    )
     parser.add_argument("--keep", action="store_true", help="leave data and logs where they are, to look into")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     folder = Path(tempfile.mkdtemp(prefix="kinora-chaos-"))
     print(f"seed {seed}; data and logs in {folder}", flush=True)
-    report = Storm(folder, options.jobs, seed, gap_s=options.gap, limit_s=60 * options.minutes).run()
+    limit_s = 60 * options.minutes
+    report = Storm(folder, options.jobs, seed, gap_s=options.gap, limit_s=limit_s, slots=options.slots).run()
     print(report)
     if report.misses or options.keep:
         print(f"data and logs are kept in {folder}")

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from backend.server.jobs import JobStore
 from backend.server.keys import load_keys
 from backend.wire import paths
@@ -37,7 +39,7 @@ class Report:
     failed: list[str] = field(default_factory=list)  # ends of jobs that the client had to send again
     unjust: list[str] = field(default_factory=list)  # of these, jobs whose worker was not killed twice
     orphans: list[str] = field(default_factory=list)
-    left_over: list[str] = field(default_factory=list)  # half-made things in the server's folders
+    left_over: list[str] = field(default_factory=list)  # half-made things in the server's and the clients' folders
     begun: int = 0  # stages that began to compute
     redone: int = 0  # stages that computed more than once
     forgotten: int = 0  # stages that computed again although their result had been kept
@@ -80,7 +82,7 @@ class Report:
             "orphan processes": len(self.orphans),
             "half-made left-overs": len(self.left_over),
             "stages redone": f"{self.redone} of {self.begun}; finished ones among them: {self.forgotten}",
-            "server back after": f"{middle:.2f} s (median), {back[-1]:.2f} s (longest), {len(back)} times",
+            "server back after": f"{middle:.2f} s (median), {back[-1]:.2f} s (longest), {len(self.back_s)} times",
             "RSS of the server": f"{fresh:.0f} MiB fresh, {end:.0f} MiB at the end",
         }
         lines = [f"{name:<22}{value}" for name, value in rows.items()]
@@ -88,7 +90,10 @@ class Report:
 
 
 class Storm:
-    """One run in `folder`, which must be empty: `jobs` jobs, and a kill of one of `kinds` every `gap_s` seconds."""
+    """One run in `folder`, which must be empty: `jobs` jobs, and a kill of one of `kinds` every `gap_s` seconds.
+
+    The server runs `slots` jobs at once.
+    """
 
     def __init__(
         self,
@@ -99,6 +104,7 @@ class Storm:
         gap_s: float = 0.8,
         limit_s: float = 3600.0,
         kinds: Sequence[str] = KINDS,
+        slots: int = 1,
     ) -> None:
         self.report = Report(seed, jobs)
         self._kinds = kinds
@@ -112,7 +118,9 @@ class Storm:
             for n in range(jobs)
             for out in [folder / f"client{n % CLIENTS}" / f"out{n:04d}"]
         ]
-        self._server = ServerProcess(folder / "home", self._mark)
+        self._awaited = [Path(order["out"]) for order in self._orders]
+        devices = ",".join(["cpu", *(f"cuda:{n}" for n in range(slots - 1))])  # names of slots: nothing computes there
+        self._server = ServerProcess(folder / "home", self._mark, arguments=("--devices", devices))
         self._clients: list[ClientProcess] = []
         self._probes: list[threading.Thread] = []
 
@@ -129,7 +137,7 @@ class Storm:
                 if time.monotonic() > strike:
                     self._strike(self._random.choice(self._kinds))
                     strike = time.monotonic() + self._random.expovariate(1 / self._gap_s)
-                time.sleep(0.02)
+                time.sleep(0.05)
                 self._restart_clients()
             for probe in self._probes:
                 probe.join()
@@ -141,7 +149,7 @@ class Storm:
             report.orphans = left_behind(self._mark)
         finally:
             for process in marked(self._mark):
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
         self._look_back()
         return report
@@ -160,7 +168,8 @@ class Storm:
             self._clients.append(it)
 
     def _over(self) -> bool:
-        return all((Path(order["out"]) / "capture.json").is_file() for order in self._orders)
+        self._awaited = [out for out in self._awaited if not (out / "capture.json").is_file()]
+        return not self._awaited
 
     def _restart_clients(self) -> None:
         """A client that ended by itself has given up, or could not read the connection of a server just killed."""
@@ -172,14 +181,7 @@ class Storm:
         if kind == "server":
             self._server.kill()
             self._server.start()
-            began = time.monotonic()
-
-            def measure() -> None:
-                with contextlib.suppress(AssertionError):  # killed again before it answered
-                    self._server.answers()
-                    self.report.back_s.append(time.monotonic() - began)
-
-            self._probes.append(threading.Thread(target=measure, daemon=True))
+            self._probes.append(threading.Thread(target=self._measure, args=(self._server.process,), daemon=True))
             self._probes[-1].start()
         elif kind == "client":
             alive = [client for client in self._clients if client.process.poll() is None]
@@ -197,10 +199,17 @@ class Storm:
             job = _job_of(worker.pid)
             try:
                 worker.kill()
-            except Exception:
+            except psutil.NoSuchProcess:
                 return
             self._killed[job] += 1
         self.report.kills[kind] += 1
+
+    def _measure(self, process: object) -> None:
+        """How long the server takes to answer, unless it is killed again before."""
+        with contextlib.suppress(AssertionError):
+            took_s = self._server.answers()
+            if self._server.process is process:
+                self.report.back_s.append(took_s)
 
     def _look_back(self) -> None:
         """Compare every capture with one that was made in peace, and look for what was lost or left."""
@@ -224,7 +233,7 @@ class Storm:
         states = Counter(row.state for row in rows)
         if states != {"done": report.jobs}:
             report.lost.append(f"the server's book: {dict(states)}")
-        report.left_over = half_made(home)
+        report.left_over = half_made(home) + [p.name for p in self._folder.glob("client*/.*")]
 
     def _read_ledger(self) -> None:
         """Count the stages that were begun, redone, and redone although they had been kept."""

@@ -70,6 +70,21 @@ def reconstruct(
             return write_capture(capture, out, steps(CAPTURE_FILES, run), replace=replace_earlier)
 
 
+def help_job(source: Path, settings: JobSettings, run: Run, *, masks: Path | None = None) -> None:
+    """Make pieces of the stages of a job that reconstructs the same footage elsewhere (sharing.py).
+
+    Raises as `reconstruct` does.
+    """
+    engine = load_engine(settings.engine)
+    engine.check(settings)
+    with tempfile.TemporaryDirectory(prefix="kinora-", dir=run.work_dir, ignore_cleanup_errors=True) as scratch:
+        run.work_dir = Path(scratch)
+        with run.stage("Reading the clip"), run.decoding():
+            clip = open_clip(source, settings.clip, run, masks=masks, lens=settings.lens)
+        with run.stage("Helping"):
+            engine.help(clip, settings, run)
+
+
 def with_movers(capture: Capture, run: Run) -> Capture:
     """The capture with its movers numbered and their velocities, whatever the engine; as it is where nothing moves."""
     if not capture.dynamic.any():

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from .ladder import Ladder
+from .sharing import Sharing
 from .stage_memory import StageMemory, digest
 from .wire import Cancelled, LiveFrame
 
@@ -55,6 +57,7 @@ class Run:
     ladder: Ladder | None = None  # how much at once fitted on earlier jobs' devices
     retried: Callable[[str], None] = lambda text: None  # gets what `retry` says
     decoding: Callable[[], AbstractContextManager[None]] = nullcontext  # limits for the time that footage is decoded
+    sharing: Sharing | None = None  # with other processes that make pieces of the same stages; None: it is alone
 
     _stage: str = ""
     _done: float = 0.0
@@ -145,6 +148,32 @@ class Run:
         if self.memory is None:
             return compute()
         return self.memory.remember(what, made_from, compute, types, self.check, least_s)
+
+    def shares(self, frames: int, all_bytes: int) -> bool:
+        """Whether a stage over so many frames, whose pieces take so many bytes, is made together with others."""
+        if self.sharing is None or self.memory is None:
+            return False
+        return frames >= self.sharing.least_frames and all_bytes <= self.memory.limit_bytes // 2
+
+    def pieces(
+        self, what: str, made_from: Mapping[str, Any], count: int, compute: Callable[[int], Result]
+    ) -> Iterator[tuple[int, Result]]:
+        """(number, result) of the pieces of a stage that `shares`; a helper has only those that it makes itself.
+
+        `compute(number)` makes one from `made_from`, and nothing else.
+        """
+        assert self.sharing is not None
+        assert self.memory is not None
+        for done, piece in enumerate(self.sharing.order(count)):
+            self.progress(done / count)
+            key = {**made_from, "piece": piece, "of": count}
+            if self.sharing.helper is None or not self.memory.knows(what, key):
+                yield piece, self.remember(what, key, partial(compute, piece))
+
+    def ask_for_help(self, frames: int, what: str, made_from: Mapping[str, Any]) -> None:
+        """Let others make pieces of a stage, where the clip is long enough and the whole stage is not known."""
+        if self.shares(frames, 0) and not self.memory.knows(what, made_from):
+            self.sharing.ask()
 
     def content(self, array: np.ndarray | None) -> str:
         """What an array holds, as text for `made_from` where it is asked for often; empty without a memory."""

@@ -16,6 +16,8 @@ from .parallel import in_threads
 
 #: Depth and motion masks look at the frames this far before and after.
 OFFSETS = (2, 6, 12)
+#: Frames of a piece that several processes share: some ten seconds of work, and some 50 MB to keep.
+PIECE = 12
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,24 @@ def flows_between(
             if 0 <= t + k < count:
                 of[k][t] = dis.calc(grey[t], grey[t + k], None)
 
-    for _ in in_threads(fill, count, run):
-        pass
+    if not run.shares(count, sum(flow.nbytes for flow in of.values())):
+        for _ in in_threads(fill, count, run):
+            pass
+        return Flows(of)
+
+    ranges = [range(t, min(t + PIECE, count)) for t in range(0, count, PIECE)]
+    quiet = Run(is_cancelled=run.is_cancelled, threads=run.threads)
+
+    def piece(number: int) -> dict[int, np.ndarray]:
+        frames_of = ranges[number]
+        for _ in in_threads(lambda n: fill(frames_of[n]), len(frames_of), quiet):
+            pass
+        return {k: of[k][frames_of.start : frames_of.stop] for k in both}
+
+    made_from = {"frames": run.content(frames), "offsets": both, "method": name}
+    for number, made in run.pieces("Flow of some frames", made_from, len(ranges), piece):
+        for k in both:
+            of[k][ranges[number].start : ranges[number].stop] = made[k]
     return Flows(of)
 
 

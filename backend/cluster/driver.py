@@ -18,8 +18,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ..server.worker import Channel
+from ..sharing import LEAST_FRAMES
 from ..wire import UserError
-from .job import Job, Nodes
+from .crew import Crew
+from .job import Nodes
 
 SLOTS_EVERY_S = 2.0
 
@@ -30,6 +32,7 @@ def main() -> int:
     parser.add_argument("--address", required=True)
     parser.add_argument("--nodes", default="backend.cluster.ray_nodes", help="module whose `join` finds the cluster")
     parser.add_argument("--no-share", action="store_false", dest="share", help="move files even to nodes that see them")
+    parser.add_argument("--help-from", type=int, default=LEAST_FRAMES, help="clips of so many frames get help")
     parser.add_argument("worker", nargs="*", help="arguments of the worker's interpreter")
     options = parser.parse_args()
     channel = Channel()
@@ -40,18 +43,15 @@ def main() -> int:
         channel.send("refused", message=error.message, hint=error.hint)
         return 1
     threading.Thread(target=_count_slots, args=(nodes, channel), daemon=True).start()
-    jobs: dict[int, Job] = {}
+    crew = Crew(nodes, options.worker, options.share, options.help_from)
     for line in iter(sys.stdin.buffer.readline, b""):
         command = json.loads(line)
         if "start" in command:
             number = int(command["start"])
-            tell = _teller(channel, number)
-            jobs = {n: job for n, job in jobs.items() if job.is_alive()}
-            jobs[number] = Job(nodes, command["spec"], options.worker, options.share, tell)
-            jobs[number].start()
+            crew.begin(number, command["spec"], _teller(channel, number))
         for order in ("cancel", "kill"):
-            if order in command and command[order] in jobs:
-                getattr(jobs[command[order]], order)()
+            if order in command:
+                crew.order(int(command[order]), order)
     return 0
 
 

@@ -83,13 +83,25 @@ class Stopped(Exception):
 
 
 class Job(threading.Thread):
-    """One job of the server's, from its actor to its outcome; `tell(kind, **fields)` is the way to the server."""
+    """One job of the server's, from its place to its outcome; `tell(kind, **fields)` is the way to the server.
+
+    `help_wanted` is called when the job has work for others. Set `sharing` (fields of backend.sharing.Sharing) before
+    the start to let it share its stages, or to make it the helper of another job, which has no capture of its own.
+    """
 
     def __init__(
-        self, nodes: Nodes, spec: dict[str, Any], worker: list[str], share: bool, tell: Callable[..., None]
+        self,
+        nodes: Nodes,
+        spec: dict[str, Any],
+        worker: list[str],
+        share: bool,
+        tell: Callable[..., None],
+        help_wanted: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(daemon=True)
         self._nodes, self._spec, self._worker, self._share, self._tell = nodes, spec, worker, share, tell
+        self._help_wanted = help_wanted
+        self.sharing: dict[str, Any] = {}
         self._cancelled = self._killed = False
         self._begun = False
         self._folder = Path(spec["out"]).parent
@@ -151,12 +163,19 @@ class Job(threading.Thread):
                 f"{told['where']} has Kinora {told['version']}, this server {__version__}", "update the older one"
             )
         shared = self._share and self._is_shared()
+        helps = "helper" in self.sharing
+        if helps and not (shared and self._spec["cache"]):
+            return Outcome("done")  # pieces that it made would lie where nobody finds them
         with tempfile.TemporaryDirectory(prefix="carry-", dir=self._folder) as scratch:
             spec = self._moved(Path(scratch), shared)
         fenced = self._folder / f"capture.{secrets.token_hex(4)}"  # a node that was given up may still be writing
         spec |= {"scratch": None, "replace": True, "out": str(fenced) if shared else None}
         if not shared:
-            spec |= {"live": None, "log": None, "cache": "" if spec["cache"] else None}
+            spec |= {"cache": "" if spec["cache"] else None}
+        elif spec["cache"]:
+            spec["sharing"] = self.sharing
+        if helps or not shared:
+            spec |= {"live": None, "log": None}
         log_there = self._ask("begin", spec)
         self._begun = True
         try:
@@ -164,13 +183,14 @@ class Job(threading.Thread):
             if not shared:
                 self._bring_log()
                 outcome = replace(outcome, hint=outcome.hint.replace(log_there, self._spec["log"]))
-            if outcome.state == "done":
+            if outcome.state == "done" and not helps:
                 if not shared:
                     carry.fetch(self._ask("capture"), lambda *at: self._ask("read", *at), fenced, self._check)
                 os.replace(fenced, self._spec["out"])
         finally:
             shutil.rmtree(fenced, ignore_errors=True)
-        self._ask("close")
+        with contextlib.suppress(Lost, Gone):  # the capture is here
+            self._ask("close")
         return outcome
 
     def _placed(self) -> dict[str, Any]:
@@ -245,6 +265,9 @@ class Job(threading.Thread):
                 seen = number
                 if event["t"] == "outcome":
                     return Outcome(**{k: v for k, v in event.items() if k != "t"})
+                if event["t"] == "help":
+                    self._help_wanted()
+                    continue
                 if event["t"] == "live" and not shared and not self._brought(int(event["frame"])):
                     continue
                 self._tell("event", event=event)

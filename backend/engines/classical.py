@@ -55,6 +55,11 @@ class ClassicalEngine:
     def check(self, settings: JobSettings) -> None:
         """It needs nothing but the clip."""
 
+    def help(self, clip: Clip, settings: JobSettings, run: Run) -> None:
+        """Make pieces of the flow for a job that runs elsewhere with the same clip."""
+        rgb, _ = clip.processed(settings.clip.long_side)
+        neighbour_flows(rgb, run)
+
     def reconstruct(self, clip: Clip, settings: JobSettings, run: Run) -> Capture:
         """A capture of the clip. Raises UserError when its camera cannot be solved honestly."""
         options: ClassicalSettings = settings.engine_settings
@@ -62,6 +67,7 @@ class ClassicalEngine:
         rgb, grid = clip.processed(settings.clip.long_side)
         known_masks = clip.processed_masks(settings.clip.long_side)
         cv2.setRNGSeed(run.seed)
+        run.ask_for_help(len(rgb), "Flow", {"frames": rgb})
 
         # A later job of the same clip goes on from where something that it reads is different, such as the masks.
         with run.stage("Tracking points"):

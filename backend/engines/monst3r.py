@@ -31,7 +31,7 @@ from ..monst3r.models import FlowSource, PairSource, load_flow_source, load_pair
 from ..monst3r.movers import plate_movers
 from ..monst3r.pictures import Pictures, key_frames, pictures_of
 from ..monst3r.preview import preview, preview_pairs
-from ..monst3r.remembered import remembered
+from ..monst3r.remembered import Remembered, remembered
 from ..monst3r.report import to_capture
 from ..monst3r.showing import early_frames
 from ..nets.memory import free_bytes, release
@@ -74,6 +74,32 @@ class MonST3REngine:
         """What finds optical flow, and the stamps of its weights."""
         return load_flow_source(pictures, options, run)
 
+    def help(self, clip: Clip, settings: JobSettings, run: Run) -> None:
+        """Ask the networks about windows of a job that runs elsewhere with the same clip."""
+        options: MonST3RSettings = settings.engine_settings
+        if options.mode == "preview":
+            return
+        device = choose_device(run)
+        pictures = pictures_of(clip, settings.clip.long_side, run, square=options.model == "dust3r_224")
+        keys = key_frames(clip.info.timestamps, options)
+        pairs = graph_pairs(options, len(keys))
+        windows = windows_of(pairs, len(keys), options.window_frames)
+        network, _, flow, _ = self._sources(pictures, len(pairs), options, device, run)
+        for number in run.sharing.order(len(windows)):
+            edges = torch.as_tensor(keys)[windows[number].new_edges]
+            for source in filter(None, (network, flow)):
+                if source.kept and not source.knows(edges):
+                    source.predict(edges)
+
+    def _sources(
+        self, pictures: Pictures, pairs: int, options: MonST3RSettings, device: torch.device, run: Run
+    ) -> tuple[Remembered[PairPredictions], tuple, Remembered[PairFlows] | None, tuple]:
+        """What answers questions about pairs and about flow, each with the stamps of its weights."""
+        network, stamps = self.pair_source(pictures.rgb, options, device, run, pairs)
+        flow, flow_stamps = self.flow_source(pictures.rgb, options, run)
+        network, flow = remembered(network, stamps, flow, flow_stamps, pictures.rgb, pairs, options, device, run)
+        return network, stamps, flow, flow_stamps
+
     def reconstruct(self, clip: Clip, settings: JobSettings, run: Run) -> Capture:
         """A capture of the clip. Raises UserError when weights are missing or the cameras cannot be placed."""
         options: MonST3RSettings = settings.engine_settings
@@ -87,14 +113,10 @@ class MonST3REngine:
 
         keys = key_frames(clip.info.timestamps, options)
         pairs = graph_pairs(options, len(keys))
+        windows = windows_of(pairs, len(keys), options.window_frames)
         with run.stage("Loading the network", 0.5):
-            network, stamps = self.pair_source(pictures.rgb, options, device, run, len(pairs))
-            flow, flow_stamps = self.flow_source(pictures.rgb, options, run)
+            network, stamps, flow, flow_stamps = self._sources(pictures, len(pairs), options, device, run)
             mask_stamps = () if options.refine_masks == "none" else (find_installed(options.refine_masks).stamp(),)
-            windows = windows_of(pairs, len(keys), options.window_frames)
-            network, flow = remembered(
-                network, stamps, flow, flow_stamps, pictures.rgb, len(pairs), options, device, run
-            )
         movers = None if clip.known_masks is None else pictures.to_grid(clip.known_masks)
 
         def look(frames: np.ndarray, *known: torch.Tensor) -> None:
@@ -121,6 +143,8 @@ class MonST3REngine:
             "movers": movers,
             "options": replace(options, refine_masks="none", refine_camera=False),
         }
+        if len(windows) > 1 and network.kept:
+            run.ask_for_help(len(keys), "Alignment", made_from)
         solution, locked = run.remember("Alignment", made_from, solve, (Solution, Noise))
         solved = Solved(
             world_from_camera=np.linalg.inv(solution.camera_from_world),

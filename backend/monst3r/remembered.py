@@ -66,6 +66,10 @@ class Remembered(Generic[SomePairs]):
         arrays = self.run.remember(self.what, self._key(edges), ask)
         return self.kind(**{name: torch.from_numpy(array) for name, array in arrays.items()})
 
+    def knows(self, edges: Any) -> bool:
+        """Whether an earlier job, or a helper, had the answer."""
+        return self.kept and self.run.memory.knows(self.what, self._key(edges))
+
     def prepare(self, questions: Iterable[Any]) -> None:
         """Load the source now, unless the answers to all these lists of edges are known."""
         unknown = not self.kept or any(not self.run.memory.knows(self.what, self._key(edges)) for edges in questions)

@@ -26,6 +26,7 @@ from typing import IO, Any
 
 from ..ladder import Ladder, whose_memory
 from ..run import Progress, Run
+from ..sharing import Sharing
 from ..stage_memory import StageMemory
 from ..wire import Cancelled, JobSettings, UserError, bundle, messages
 from . import sandbox
@@ -107,6 +108,8 @@ def _outcome(pipeline: str, spec: dict[str, Any], channel: Channel, cancelled: t
     run.decoding = sandbox.decoding
     if spec.get("live"):
         run.show_frame = LiveFolder(Path(spec["live"]), lambda n, frame: channel.send("live", n=n, frame=frame)).show
+    if memory and spec.get("sharing"):
+        run.sharing = Sharing(**spec["sharing"], ask=lambda: channel.send("help"))
     heart = Heart(READING, partial(_beat, channel), partial(_stuck, channel, run))
 
     def report(progress: Progress) -> None:
@@ -191,6 +194,9 @@ def _reconstruct(pipeline: str, spec: dict[str, Any], run: Run) -> list[dict]:
     scratch.mkdir(parents=True, exist_ok=True)
     source = footage_path(spec["clip"], scratch / "clip")
     masks = footage_path(spec["masks"], scratch / "masks") if spec["masks"] else None
+    if run.sharing is not None and run.sharing.helper is not None:
+        importlib.import_module(pipeline).help_job(source, settings, run, masks=masks)
+        return []
     out = Path(spec["out"])
     reconstruct = importlib.import_module(pipeline).reconstruct
     cameras = {name: Path(spec[name]) for name in ("poses", "intrinsics") if spec.get(name)}

@@ -29,13 +29,12 @@ HOW = {"finish": "drain", "park": "park"}
 
 def serve(options: argparse.Namespace, worker_command: Sequence[str]) -> int:
     """Run the server until it is stopped."""
-    if not _is_loopback(options.host):
-        if not options.allow_remote:
-            raise UserError(
-                f"{options.host} can be reached from other machines",
-                "add --allow-remote if that is meant, or leave --host out and use 'ssh -L'",
-            )
-        log.warning("other machines can reach this server; only clients with an authorised key are let in")
+    remote = not _is_loopback(options.host)
+    if remote and not options.allow_remote:
+        raise UserError(
+            f"{options.host} can be reached from other machines",
+            "add --allow-remote if that is meant, or leave --host out and use 'ssh -L'",
+        )
     home, supervisor = paths.make_private(paths.home()), Supervisor()
     try:
         broker = Broker(
@@ -53,6 +52,8 @@ def serve(options: argparse.Namespace, worker_command: Sequence[str]) -> int:
     keys = load_keys(home)
     logs.conceal(keys.server_secret, keys.client_secret)
     to_file = logs.to_file(home)
+    if remote:
+        log.warning("other machines can reach this server; only clients with an authorised key are let in")
     _stop_on_signals(broker, options.on_stop, supervisor)
     print(f"Kinora listens on {broker.connection.address}; clients here find it by {paths.connection_file(home)}")
     sys.stdout.flush()

@@ -298,6 +298,37 @@ def test_jobs_that_ran_when_the_last_server_died_go_on_first(it):
 # Full disks
 
 
+def test_a_job_that_found_the_disk_full_waits_until_more_is_free_or_ten_minutes_have_passed(it, monkeypatch):
+    free, now = [1000], [0.0]
+    monkeypatch.setattr(scheduler_module.shutil, "disk_usage", lambda _: SimpleNamespace(free=free[0]))
+    monkeypatch.setattr(scheduler_module.time, "monotonic", lambda: now[0])
+    it.submit("a1", "b1")
+    it.tick()
+
+    def runs_full():
+        it.executor.begun.pop("a1").end(Outcome("failed", "The disk of the backend is full", cause="disk_full"))
+        it.tick()
+        return it.executor.begun
+
+    assert runs_full() == {}, "nobody else begins either"
+    assert (it.state("a1"), it.store.order()) == ("queued", ["a1", "b1"])
+    assert it.kinds("a1") == ["queued", "started", "retry", "log"]
+    free[0] = 1099  # hardly more than what was not enough
+    it.tick()
+    assert it.executor.begun == {}
+    free[0] = 1101
+    it.tick()
+    assert list(it.executor.begun) == ["a1"]
+    for _ in range(5):  # however often: a full disk is no fault of the job's
+        assert runs_full() == {}
+        now[0] += 601
+        it.tick()
+        assert list(it.executor.begun) == ["a1"]
+    it.executor.begun["a1"].end(Outcome("done"))
+    it.tick()
+    assert [it.state(job) for job in ("a1", "b1")] == ["done", "running"]
+
+
 def test_too_little_room_holds_the_queue_up_and_is_told_once(it, monkeypatch):
     free = [3 * GIB]
     monkeypatch.setattr(scheduler_module.shutil, "disk_usage", lambda _: SimpleNamespace(free=free[0]))

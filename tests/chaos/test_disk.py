@@ -1,6 +1,6 @@
 """A disk that is full: the server lives and says so, the job waits, and goes on by itself when there is room."""
 
-import resource
+import errno
 import sys
 import time
 
@@ -8,7 +8,8 @@ import psutil
 import pytest
 
 from backend.server.retention import Keeping
-from backend.wire import JobSettings
+from backend.server.worker import _failure
+from backend.wire import JobSettings, UserError
 from blender_addon.client import JobDone, JobFailed, JobLog
 from tests import serving
 from tests.serving import RawClient, client, collect, end_of, wait_for
@@ -17,10 +18,12 @@ from .pipeline import differences, write_clip
 from .processes import server_process
 from .small_disk import small_disk
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="needs Linux's limits")]
+resource = pytest.importorskip("resource")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs Linux's limits")
 MIB = 2**20
 
 
+@pytest.mark.slow
 def test_a_full_disk_holds_jobs_up_and_loses_none(tmp_path, monkeypatch):
     """Filled to the last byte while one job runs and one waits."""
     worker = (sys.executable, "-m", "backend.server.worker", "--pipeline", "tests.chaos.pipeline")
@@ -59,6 +62,7 @@ def test_a_full_disk_holds_jobs_up_and_loses_none(tmp_path, monkeypatch):
             assert differences(kept / "capture", tmp_path / "truth", n, clip) == "", "the server's own, too"
 
 
+@pytest.mark.slow
 def test_a_server_that_may_write_no_more_says_so_and_goes_on_when_it_may(tmp_path):
     """No file of it may grow beyond what it has: every write of the server fails, and of nobody else."""
     with (
@@ -80,3 +84,28 @@ def test_a_server_that_may_write_no_more_says_so_and_goes_on_when_it_may(tmp_pat
         assert isinstance(end_of(it, it.submit(second, JobSettings(), tmp_path / "out2")), JobDone)
         for n, clip in ((0, first), (2, second)):
             assert differences(tmp_path / f"out{n}", tmp_path / "truth", n, clip) == ""
+
+
+def told_as(error: OSError) -> UserError:
+    """The error as `staged_folder` tells it."""
+    try:
+        raise UserError("The capture could not be written") from error
+    except UserError as sentence:
+        return sentence
+
+
+@pytest.mark.parametrize("tell", [lambda error: error, told_as], ids=["bare", "in a sentence"])
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError("600000 requested and 12288 written"), True),  # NumPy's, of an array that did not go out whole
+        (OSError("image file is truncated (3 bytes not processed)"), False),
+        (TimeoutError("the read timed out"), False),
+        (PermissionError(errno.EACCES, "Permission denied"), False),
+    ],
+)
+def test_a_full_disk_is_told_from_other_errors_of_the_system(error, full, tell):
+    told = _failure(tell(error), "log.txt")
+    assert told["state"] == "failed"
+    assert (told.get("cause") == "disk_full") is full

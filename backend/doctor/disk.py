@@ -17,8 +17,10 @@ LOW_FILES = 10_000
 COUNT_S = 5.0  # a folder that takes longer to add up is told as "at least"
 PARTS = ("jobs", "uploads", "cache", "weights", "logs")
 #: Kinds of file system on which SQLite's locks and its shared memory do not hold, or that another machine may write.
-NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "gpfs", "beegfs", "9p"}
+NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "gpfs", "beegfs"}
 NETWORK_FUSE = ("fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone", "fuse.davfs")
+#: What a virtual machine or container sees of its host.
+HOSTS = {"9p", "virtiofs", "vboxsf", "fuse.vmhgfs-fuse", "drvfs"}
 VANISHES = {"tmpfs", "ramfs"}
 
 
@@ -30,6 +32,10 @@ def examine(home: Path) -> Iterator[Finding]:
     if kind in NETWORK or kind.startswith(NETWORK_FUSE):
         words = f"{home} is on a network disk ({kind})"
         yield wrong("filesystem", words, "set KINORA_HOME to a folder on a disk of this machine")
+    elif kind in HOSTS:
+        yield note(
+            "filesystem", f"{home} is the host's ({kind})", "slower than a disk of its own, and locks may not hold"
+        )
     elif kind in VANISHES:
         yield note("filesystem", f"{home} is in memory ({kind})", "jobs are lost when the machine restarts")
     elif kind == "overlay":

@@ -227,7 +227,14 @@ def test_the_kind_of_file_system_is_that_of_the_innermost_mount(tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "level"),
-    [("nfs4", "wrong"), ("fuse.sshfs", "wrong"), ("tmpfs", "note"), ("overlay", "note"), ("ext4", "ok")],
+    [
+        ("nfs4", "wrong"),
+        ("fuse.sshfs", "wrong"),
+        ("9p", "note"),
+        ("tmpfs", "note"),
+        ("overlay", "note"),
+        ("ext4", "ok"),
+    ],
 )
 def test_what_a_file_system_is_good_for(home, monkeypatch, kind, level):
     monkeypatch.setattr(disk, "file_system", lambda place: kind)

@@ -273,7 +273,7 @@ def draw_remote(layout, context, preferences) -> None:
     row = layout.row(align=True)
     row.operator("kinora.backend_pair", icon="PASTEDOWN")
     row.operator("kinora.backend_add", text="Add File", icon="FILE_FOLDER")
-    row.operator("kinora.copy_own_key", text="Copy Key", icon="COPYDOWN")
+    row.operator("kinora.copy_own_key", icon="COPYDOWN")
     layout.prop(preferences, "encoding")
     if not bpy.app.online_access:
         draw_wrapped(layout, context, "Allow Online Access in System > Network to reach other computers", icon="ERROR")

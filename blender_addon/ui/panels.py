@@ -43,6 +43,16 @@ BACKEND_STATES = {
 }
 
 
+def backend_words(context) -> str:
+    """Whether the backend is there, by the name it has when it is on another computer."""
+    now = session.current()
+    choice = backend_choice(context) if now.state == "OFF" else now.choice
+    if not choice.remote or now.state not in {"OFF", "READY"}:
+        return BACKEND_STATES[now.state]
+    name = choice.connection_file.stem if choice.connection_file else "a backend"
+    return f"{name} ready" if now.state == "READY" else f"Not connected to {name}"
+
+
 def split_layout(layout) -> None:
     layout.use_property_split = True
     layout.use_property_decorate = False
@@ -63,7 +73,7 @@ def draw_backend(layout, context) -> None:
     """One row: whether the backend runs, and the button that changes it; below it, what is wrong."""
     now = session.current()
     row = layout.row(align=True)
-    row.label(text=BACKEND_STATES[now.state], icon="CHECKMARK" if now.state == "READY" else "NONE")
+    row.label(text=backend_words(context), icon="CHECKMARK" if now.state == "READY" else "NONE")
     button = row.row(align=True)
     button.alignment = "RIGHT"
     if now.state == "OFF":

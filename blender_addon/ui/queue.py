@@ -110,7 +110,7 @@ def draw_row(layout, context, row: Row) -> None:
     words.label(text=row.name + elsewhere, icon=STATE_ICONS.get(row.state, "QUESTION"))
     state = words.row(align=True)
     state.alignment = "RIGHT"
-    state.label(text=progress(row))
+    state.label(text=briefly(row))
     if (local and local.stoppable) or (row.server and not row.server.ended_already and row.state != "CANCELLING"):
         if not (local and local.active):
             line.operator("kinora.fetch_job", text="", icon="LINKED").job = row.key
@@ -130,6 +130,7 @@ def draw_row(layout, context, row: Row) -> None:
 def draw_details(layout, context, row: Row) -> None:
     """What else is known of the chosen job."""
     column = layout.column(align=True)
+    column.label(text=progress(row), icon=STATE_ICONS.get(row.state, "QUESTION"))
     for line in details(row):
         draw_wrapped(column, context, line)
     if row.local and row.local.notice:
@@ -170,18 +171,22 @@ def draw_usage(layout) -> None:
     layout.progress(factor=min(1.0, usage.bytes / most) if most else 1.0, type="BAR", text=text)
 
 
-def progress(row: Row) -> str:
-    """How far a job is, in a word or two."""
+def briefly(row: Row) -> str:
+    """What its icon does not say, as short as can be: a sidebar is narrow, and names are long."""
     job = row.local
-    if row.state == "RUNNING":
-        if job is None or job.state != "RUNNING":
-            return "Running"
-        return f"{job.fraction:.0%}" + (f", {duration(job.eta_s)}" if job.eta_s is not None else "")
+    if job and row.state in ("RUNNING", "IMPORTING"):
+        return f"{job.fraction if row.state == 'RUNNING' else job.stage_fraction:.0%}"
+    return f"#{row.position}" if row.state == "QUEUED" and row.position else ""
+
+
+def progress(row: Row) -> str:
+    """How far a job is, in a few words."""
+    job = row.local
+    if row.state == "RUNNING" and job:
+        return f"{job.fraction:.0%}" + (f", {duration(job.eta_s)} left" if job.eta_s is not None else "")
     if row.state == "QUEUED":
-        position = row.server.position if row.server else job.queue_position
-        return f"Behind {position}" if position else "Next"
-    words = {"DONE": "Done", "FAILED": "Failed", "CANCELLED": "Cancelled", "WAITING": "Waiting", "AWAY": "Goes on"}
-    return words.get(row.state) or (job.status if job else sentence(row.state.lower()))
+        return {0: "Next", 1: "Behind one job"}.get(row.position, f"Behind {row.position} jobs")
+    return job.status if job and job.active else sentence(row.state.lower())
 
 
 def fill_import(operator, context, folder: Path, clip: Path | None = None) -> None:

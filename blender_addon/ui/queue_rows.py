@@ -44,6 +44,11 @@ class Row:
         return self.state in RANKS
 
     @property
+    def position(self) -> int:
+        """How many jobs come before it."""
+        return self.server.position if self.server else self.local.queue_position
+
+    @property
     def fetchable(self) -> bool:
         """The backend has it, and nothing here follows it."""
         over = self.server is not None and self.server.state in ("failed", "cancelled")
@@ -55,8 +60,7 @@ class Row:
         asked = self.local.asked if self.local else self.server.created
         if not self.active:
             return len(RANKS), -asked
-        place = self.server.position if self.server else self.local.queue_position
-        return RANKS.index(self.state), place, asked
+        return RANKS.index(self.state), self.position, asked
 
 
 def rows(now: "Session", ended_too: bool = True) -> list[Row]:

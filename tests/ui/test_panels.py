@@ -6,6 +6,7 @@ properties that Blender's own type information has.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 import bpy
 import pytest
 
-from blender_addon.client import Answered
+from blender_addon.client import Answered, JobProgress
 from blender_addon.ui import clip_look, panels, setup, setup_panel
 from blender_addon.ui.preferences import KINORA_AP_preferences
 from blender_addon.ui.reconstruction import Reconstruction, SceneRef
@@ -154,6 +155,52 @@ def test_a_lost_connection_says_why(draw, session):
     text = squeezed(draw())
     assert "Thebackenddoesnotanswer" in text
     assert "Checkthatitruns" in text
+
+
+def test_how_long_the_connection_is_lost_and_that_it_is_tried_again_is_said(draw, session):
+    session.state, session.note, session.lost_at = "LOST", "the line is cut", time.monotonic() - 130
+    assert "Triedagaineveryfewseconds,for2minnow" in squeezed(draw())
+
+
+def test_a_backend_that_was_restarted_says_that_its_jobs_go_on(draw, session):
+    """Another run of the same backend answers; after a minute that is no news any more."""
+    hello = {"server": "kinora", "gpu": "", "limits": {}, "same_host": False}
+    session._backend = SimpleNamespace(
+        connection=SimpleNamespace(server_public_key="key"), client=SimpleNamespace(aside=lambda work: None)
+    )
+    for instance in ("a" * 32, "a" * 32):
+        session._connected({**hello, "instance": instance})
+        assert "restarted" not in draw()
+    session._connected({**hello, "instance": "b" * 32})
+    assert "Thebackendwasrestarted;itsjobsgoon" in squeezed(draw())
+    session.restarted_at -= 61
+    assert "restarted" not in squeezed(draw())
+    session._backend = None
+
+
+@pytest.mark.parametrize(
+    ("moved", "words"),
+    [
+        (
+            JobProgress("t", "Sending the clip", 0.5, 0.0, None, 1_234_567, 2_469_134, 3.2e6),
+            "1.2 MB of 2.5 MB, 3.2 MB/s",
+        ),
+        (JobProgress("t", "Sending the clip", 0.0, 0.0, None, 0, 12_000_000_000), "0 kB of 12 GB"),
+        (JobProgress("t", "Looking", 0.5, 0.2, None), ""),
+    ],
+)
+def test_what_is_sent_and_fetched_is_told_in_bytes_and_how_fast(draw, job, session, moved, words):
+    made = job(state="RUNNING", ticket="t", server_job="1", where="NVIDIA H200 on farm-3")
+    session._apply(replace(moved, where="NVIDIA H200 on farm-3"))
+    assert made.transfer == words
+    text = draw()
+    assert f"{moved.stage}, {moved.stage_fraction:.0%} {words}".strip() in text
+    assert "On NVIDIA H200 on farm-3" in text
+
+
+def test_a_job_at_a_backend_that_was_left_says_that_it_goes_on(draw, job):
+    job(state="AWAY", server_job="1")
+    assert "Thejobgoesonatthebackend;connecttoseeitagain" in squeezed(draw())
 
 
 def test_a_finished_capture_shows_how_good_it_is(draw, job, capture_folder, scene):

@@ -84,11 +84,12 @@ def test_what_runs_comes_first_then_what_waits_in_its_order_then_what_ended_the_
 def test_a_job_that_both_know_is_one_line(session, local):
     session.jobs = [local("a.mp4", "RUNNING", server_job="id-a.mp4", fraction=0.4, eta_s=95.0)]
     session.server.listing = Listing((there("a.mp4", "running"), there("b.mp4", "running")))
-    queue_rows.sync(session)
+    choose(session, "a.mp4")
     text = drawn()
     assert text.count("a.mp4") == 1
-    assert "a.mp4 40%, 2 min []" in text
-    assert "b.mp4 Running [] []" in text, "it can be followed, and cancelled"
+    assert "a.mp4 40% []" in text
+    assert "b.mp4 [] []" in text, "it can be followed, and cancelled"
+    assert "40%, 2 min left" in text, "the whole of it for the job that is chosen"
 
 
 def test_every_line_has_what_is_done_about_it(session, local, tmp_path):
@@ -101,11 +102,11 @@ def test_every_line_has_what_is_done_about_it(session, local, tmp_path):
     queue_rows.sync(session)
     text = drawn()
     for line in (
-        "waits.mp4 Behind 2 []",  # cancel
-        "ready.mp4 Done [] []",  # import, remove
-        "broken.mp4 Failed [] []",  # error, remove
-        "old.mp4 Done []",  # fetch
-        "gone.mp4 Cancelled",
+        "waits.mp4 #2 []",  # cancel
+        "ready.mp4 [] []",  # import, remove
+        "broken.mp4 [] []",  # error, remove
+        "old.mp4 []",  # fetch
+        "gone.mp4 ",
     ):
         assert line in text
 

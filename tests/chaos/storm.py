@@ -108,6 +108,7 @@ class Storm:
     ) -> None:
         self.report = Report(seed, jobs)
         self._kinds = kinds
+        self._drawn: list[str] = []
         self._random = random.Random(seed)
         self._folder, self._gap_s, self._limit_s = folder, gap_s, limit_s
         self._mark = new_mark()
@@ -135,7 +136,7 @@ class Storm:
             strike = began + self._gap_s
             while not self._over() and time.monotonic() - began < self._limit_s:
                 if time.monotonic() > strike:
-                    self._strike(self._random.choice(self._kinds))
+                    self._strike(self._next_kind())
                     strike = time.monotonic() + self._random.expovariate(1 / self._gap_s)
                 time.sleep(0.05)
                 self._restart_clients()
@@ -170,6 +171,11 @@ class Storm:
     def _over(self) -> bool:
         self._awaited = [out for out in self._awaited if not (out / "capture.json").is_file()]
         return not self._awaited
+
+    def _next_kind(self) -> str:
+        """In any order, but none is forgotten for long."""
+        self._drawn = self._drawn or self._random.sample(self._kinds, len(self._kinds))
+        return self._drawn.pop()
 
     def _restart_clients(self) -> None:
         """A client that ended by itself has given up, or could not read the connection of a server just killed."""

@@ -167,12 +167,12 @@ def test_of_two_servers_on_one_store_the_first_goes_on(tmp_path):
         assert "runs already" in second.tail()
         assert str(first.process.pid) in second.tail(), "which one it is"
         assert "Traceback" not in second.tail()
-        assert raw.ask("status", job=job)["state"] in ("queued", "running")
+        assert raw.ask("status", job=job)["state"] in ("queued", "running", "done")
         first.kill()
     second.start()
     assert second.answers() < 5.0
     with RawClient(second.connection) as raw:
-        assert raw.ask("status", job=job)["state"] in ("queued", "running")
+        assert raw.ask("status", job=job)["state"] in ("queued", "running", "done")
     brings(second, place, tmp_path, [1])
     second.stop()
     assert left_behind(mark) == []

@@ -2,7 +2,6 @@
 
 import errno
 import sys
-import time
 
 import psutil
 import pytest
@@ -40,7 +39,7 @@ def test_a_full_disk_holds_jobs_up_and_loses_none(tmp_path, monkeypatch):
         tickets = [it.submit(clips[n], JobSettings(), tmp_path / f"out{n}") for n in (1, 2)]
         wait_for(lambda: "1 begin Matching" in ledger.read_text())
         disk.fill()
-        time.sleep(4)  # the first of the two would be done by now
+        wait_for(lambda: broker._scheduler._ran_full, 60)  # the first of the two has found it full
         assert raw.ask("ping")["t"] == "ping", "the server lives"
         states = {row["name"]: row["state"] for row in raw.ask("list", first=0)["jobs"]}
         assert states == {"0.mp4": "done", "1.mp4": states["1.mp4"], "2.mp4": "queued"}

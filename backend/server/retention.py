@@ -20,6 +20,7 @@ DAY_S = 24 * 3600.0
 GIB = 1024**3
 SWEEP_S = 600.0
 RECENT_S = 600.0  # a job that was used so short a time ago is left alone
+AT_ONCE = 50  # jobs that are forgotten before clients are let in
 ENDED_MAX = 1000  # of one client, besides what is pinned
 
 
@@ -69,11 +70,11 @@ class Retention:
         self._waiting: deque[str] = deque()
 
     def sweep(self) -> None:
-        """Forget all that is to be forgotten now."""
+        """Look now, and forget what is old, or the first of it when that is much."""
         self._due = 0.0
-        self.tick()
-        while self._waiting and self.tick():
-            pass
+        for _ in range(AT_ONCE):
+            if not self.tick() or not self._waiting:
+                return
 
     def tick(self) -> bool:
         """Do the next small piece, if there is one; a full disk puts it off, and the answer is False."""

@@ -6,11 +6,13 @@ import uuid
 
 import pytest
 
-from backend.__main__ import main
+from backend.__main__ import main, parser
+from backend.cli.serve import keeping
 from backend.server.jobs import JobStore
 from backend.server.keys import new_client
 from backend.server.local_executor import LocalExecutor
 from backend.server.retention import Keeping
+from backend.wire import UserError
 from tests.serving import WORKER, RawClient, clip_that, ends, send, server, state_of, wait_for
 
 
@@ -233,6 +235,15 @@ def test_parked_jobs_of_several_clients_go_on_with_the_next_server(tmp_path):
 
 
 # The command line
+
+
+def test_what_serve_keeps_is_an_option():
+    parse = lambda *words: keeping(parser(["serve", *words]).parse_args(["serve", *words]))  # noqa: E731
+    assert parse() == Keeping(keep_days=14, quota_bytes=None)
+    assert parse("--keep-days", "0.5", "--quota-gb", "2") == Keeping(keep_days=0.5, quota_bytes=2 * 1024**3)
+    for wrong in (("--keep-days", "0"), ("--keep-days", "nan"), ("--quota-gb", "-1"), ("--quota-gb", "inf")):
+        with pytest.raises(UserError, match="have to be above 0"):
+            parse(*wrong)
 
 
 def test_jobs_on_the_command_line(raw, broker, tmp_path, monkeypatch, capsys):

@@ -192,6 +192,16 @@ def test_draining_ends_after_the_running_job(tmp_path):
     store.close()
 
 
+def test_a_mistake_in_the_loop_does_not_take_the_server(tmp_path, monkeypatch):
+    with server(tmp_path / "home") as it, RawClient(it.connection) as raw:
+        with monkeypatch.context() as patch:
+            patch.setattr(it._scheduler, "tick", lambda: 1 / 0)
+            job = send(raw, clip_that(tmp_path, "refuse"))["job"]
+            wait_for(lambda: it._rests_until > 0)
+            assert state_of(raw, job) == "queued"
+        assert ends(raw, job)[-1]["text"] == "The camera never moves"
+
+
 @pytest.mark.slow
 def test_a_database_on_a_full_disk_holds_the_queue_up_and_loses_nothing(tmp_path):
     with server(tmp_path / "home") as it, RawClient(it.connection) as raw:

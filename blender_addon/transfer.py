@@ -129,20 +129,27 @@ async def upload(link: Link, footage: Bundle, stage: str, told: Told = lambda mo
 async def _upload_file(link: Link, footage: Bundle, path: Path, meter: Meter) -> None:
     """Until the server says that it has all of it, and that it is right."""
     best, tries, found = -1, 0, None
+
+    def ahead(have: int) -> None:
+        nonlocal best, tries
+        if have > best:
+            best, tries = have, 0
+            meter.at(have)
+
     while True:
         try:
             reply, _ = await link.request("upload_open", sha256=footage.sha256, size=footage.size)
             have = reply["have"]
-            best, tries = (have, 0) if have > best else (best, tries + 1)
+            tries += 1
+            ahead(have)
             found = have if found is None else found
-            meter.at(have)
             if reply["whole"]:
                 return
             if have == footage.size:
                 await asyncio.sleep(ASK_AGAIN_S)  # the server reads it through
                 tries = 0
             else:
-                await windowed(_chunks(link, footage, path, have), meter.at)
+                await windowed(_chunks(link, footage, path, have), ahead)
         except Refused as refused:
             if refused.code in ("disk_full", "disk"):
                 meter.at(max(best, 0), f"{refused.message}: {refused.hint}; it goes on by itself")

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..wire import Capture, PlateMap
+from ..wire import Capture, PlateMap, png
 from ..wire import capture as capture_format
 from .cloud import measured
 
@@ -29,10 +29,10 @@ def add_images(capture: Capture, folder: Path) -> dict[str, Any]:
     def write(frame: int) -> None:
         write_png(folder / capture_format.RGB_NAME.format(frame), capture.rgb[frame][..., ::-1])
         write_png(folder / capture_format.MASK_NAME.format(frame), plate_mask(capture, frame).astype(np.uint8) * 255)
-        write_png(folder / capture_format.DEPTH_NAME.format(frame), depth_codes(capture.depth[frame], depth_scale))
+        write_png(folder / capture_format.DEPTH_NAME.format(frame), png.depth_codes(capture.depth[frame], depth_scale))
         write_png(
             folder / capture_format.CONF_NAME.format(frame),
-            np.clip(confidence[frame] / conf_scale + 0.5, 0, 255).astype(np.uint8),
+            png.confidence_codes(confidence[frame], conf_scale),
         )
 
     in_parallel(write, capture.frame_count)
@@ -71,13 +71,6 @@ def quantum(values: np.ndarray, top: int) -> float:
     if not known.size:
         return 1.0 / top
     return float(min(known.max(), 2 * np.percentile(known, 99.5))) / top
-
-
-def depth_codes(depth: np.ndarray, scale: float) -> np.ndarray:
-    """uint16 levels of a depth map: 0 where nothing is known, 65535 at the far end and beyond it."""
-    known = measured(depth)
-    codes = np.clip(np.where(known, depth, 0) / scale + 0.5, 1, 65535).astype(np.uint16)
-    return np.where(known, codes, np.uint16(0))
 
 
 def plate_mask(capture: Capture, frame: int) -> np.ndarray:

@@ -120,7 +120,10 @@ class TransferRequests:
                 return None
             if "answer" not in told:
                 raise Refusal("no_answer", told["message"], told["hint"])
-        return {"name": compact.FILE_NAME, **json.loads(about.read_text(encoding="utf-8"))}
+        try:
+            return {"name": compact.FILE_NAME, **json.loads(about.read_text(encoding="utf-8"))}
+        except (OSError, ValueError) as error:
+            raise Refusal("no_answer", "The packed result is gone", "fetch it as it is") from error
 
 
 def _is_there(path: Path, kind: str, size: int, sample: str) -> bool:

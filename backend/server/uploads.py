@@ -102,7 +102,9 @@ class Uploads:
         for path in [p for p in self._folder.rglob("*") if p.is_file()]:
             oldest = max(when, time.time() - PART_KEEP_S) if path.suffix == PART else when
             if path.stat().st_mtime < oldest and str(path) not in in_use:
-                self._parts.pop(path.with_suffix(""), None)
+                part = self._parts.pop(path.with_suffix(""), None)
+                if part is not None:
+                    part.abandoned = True
                 path.unlink(missing_ok=True)
         for folder in [p for p in self._folder.iterdir() if p.is_dir()]:
             with contextlib.suppress(OSError):  # it is not empty
@@ -122,7 +124,7 @@ class Uploads:
         earlier = self._parts.pop(path, None)
         if earlier is not None:
             self._drop(earlier)
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         part = _Part(path, size)
         if part.have > size:
             os.truncate(part.file, 0)

@@ -108,7 +108,8 @@ def unpack(file: Path, folder: Path, abandoned: Callable[[], bool] = NOBODY) -> 
                         out.write(decompress(_exactly(source, size), min(PIECE, row["size"] - number * PIECE)))
         info = json.loads((folder / "capture.json").read_text(encoding="utf-8"))
         (folder / "capture.json").unlink()
-        _derive(info, folder, abandoned)
+        with np.errstate(all="ignore"):  # numbers that make no sense make no sense as pictures either
+            _derive(info, folder, abandoned)
         info["files"] = {p.name: p.stat().st_size for p in sorted(folder.iterdir())}
         for name in table["left_out"]:
             info.pop(name.replace(".", "_"), None)

@@ -56,7 +56,7 @@ def flow_offsets(frame_count: int) -> tuple[int, ...]:
 
 def neighbour_flows(frames: np.ndarray, run: Run) -> Flows:
     """Flows of (T, H, W, 3) uint8 frames to their neighbours, both ways."""
-    return flows_between(frames, flow_offsets(len(frames)), flow_method, "flow", run)
+    return flows_between(frames, flow_offsets(len(frames)), flow_method, "flow", run, sharable=True)
 
 
 def next_flows(frames: np.ndarray, run: Run) -> Flows:
@@ -69,9 +69,17 @@ def next_flows(frames: np.ndarray, run: Run) -> Flows:
 
 
 def flows_between(
-    frames: np.ndarray, offsets: tuple[int, ...], method: Callable[[], cv2.DISOpticalFlow], name: str, run: Run
+    frames: np.ndarray,
+    offsets: tuple[int, ...],
+    method: Callable[[], cv2.DISOpticalFlow],
+    name: str,
+    run: Run,
+    sharable: bool = False,
 ) -> Flows:
-    """Flows of (T, H, W, 3) uint8 frames over these offsets, both ways, in files of `run.work_dir` with that name."""
+    """Flows of (T, H, W, 3) uint8 frames over these offsets, both ways, in files of `run.work_dir` with that name.
+
+    Other processes may make a part of what is `sharable` (sharing.py).
+    """
     count, height, width = frames.shape[:3]
     grey = [cv2.cvtColor(np.asarray(f), cv2.COLOR_RGB2GRAY) for f in frames]
     both = sorted(s * k for k in offsets for s in (-1, 1))
@@ -88,7 +96,7 @@ def flows_between(
             if 0 <= t + k < count:
                 of[k][t] = dis.calc(grey[t], grey[t + k], None)
 
-    if not run.shares(count, sum(flow.nbytes for flow in of.values())):
+    if not sharable or not run.shares(count, sum(flow.nbytes for flow in of.values())):
         for _ in in_threads(fill, count, run):
             pass
         return Flows(of)

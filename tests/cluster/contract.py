@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import queue
 import sys
@@ -15,11 +16,14 @@ import pytest
 
 from backend.server.executor import Executor, Running
 from backend.server.process import Outcome
-from backend.wire import LiveFrame, read_capture
+from backend.wire import ClipSettings, JobSettings, LensSettings, LiveFrame, read_capture
+from tests.footage import write_video
 from tests.serving import SETTINGS, clip_that, wait_for
+from tests.worlds import locked_off
 
 WORKER = (sys.executable, "-m", "backend.server.worker", "--pipeline", "tests.pipeline_for_tests")
-PATIENCE_S = 60.0
+EXACT = (*WORKER[:-1], "tests.cluster.one_thread")
+PATIENCE_S = 120.0
 
 
 class Job:
@@ -168,6 +172,44 @@ class ExecutorContract:
         executor.close()
         job.running.join(PATIENCE_S)
         assert workers_below(home) == []
+
+
+def content(capture: Path) -> dict[str, Any]:
+    """A capture's files, without what tells when and where they were made."""
+    files: dict[str, Any] = {path.name: path.read_bytes() for path in sorted(capture.iterdir())}
+    told = json.loads(files["capture.json"])
+    told["clip"].pop("source")
+    told.pop("created", None)
+    told.pop("timings", None)
+    return {**files, "capture.json": told}
+
+
+def long_job(folder: Path) -> Job:
+    """A job of the classical engine on a clip of two pieces of flow, soon solved: the camera stands."""
+    job = Job(folder, "work")
+    world = locked_off(20, 128, 72)
+    job.spec["clip"] = {"path": str(write_video(folder / "long.mp4", world.rgb))}
+    job.spec["settings"] = JobSettings(
+        lens=LensSettings(focal_mm=36 * 0.9, sensor_width_mm=36), clip=ClipSettings(long_side=128)
+    ).to_json()
+    return job
+
+
+def assert_helped(job: Job) -> None:
+    """A helper was there, and pieces of the flow are in the cache."""
+    assert "1 more worker helps with it" in [event.get("text") for event in job.events]
+    assert len(list(Path(job.spec["cache"]).glob("flow-of-some-frames.*"))) == 2
+
+
+def assert_same(job: Job, local: Executor) -> None:
+    """The local executor makes the same capture of the job's clip, without anybody's pieces."""
+    alone = Job(job.folder.parent, "work")
+    alone.spec |= {"clip": job.spec["clip"], "settings": job.spec["settings"], "cache": None}
+    assert alone.start(local).outcome().state == "done"
+    local.close()
+    ours, theirs = content(job.capture), content(alone.capture)
+    assert [name for name in theirs if ours.get(name) != theirs[name]] == []
+    assert ours.keys() == theirs.keys()
 
 
 def workers_below(home: Path) -> list[int]:

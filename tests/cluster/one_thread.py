@@ -14,3 +14,9 @@ def reconstruct(source: Path, out: Path, settings: JobSettings, run: Run, **opti
     """`backend.pipeline.reconstruct`."""
     run.threads = 1
     return pipeline.reconstruct(source, out, settings, run, **options)
+
+
+def help_job(source: Path, settings: JobSettings, run: Run, **options: Any) -> None:
+    """`backend.pipeline.help_job`."""
+    run.threads = 1
+    pipeline.help_job(source, settings, run, **options)

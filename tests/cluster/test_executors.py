@@ -9,7 +9,7 @@ from backend.server.local_executor import LocalExecutor
 from backend.wire import UserError
 from tests.serving import wait_for
 
-from .contract import WORKER, ExecutorContract, Job
+from .contract import EXACT, WORKER, ExecutorContract, Job, assert_helped, assert_same, long_job, workers_below
 
 DRIVER = (*DRIVER_COMMAND, "--nodes", "tests.cluster.local_nodes")
 
@@ -48,6 +48,20 @@ class TestCluster(ExecutorContract):
         wait_for(lambda: executor.free() == 2)
         assert Job(home, "work").start(executor).outcome().state == "done"
         executor.close()
+
+
+@pytest.mark.slow
+def test_an_idle_slot_helps_with_a_long_clip(tmp_path, monkeypatch):
+    """The capture is that of one alone, to the last bit."""
+    monkeypatch.setenv("KINORA_HOME", str(tmp_path / "node"))
+    driver = (*DRIVER, "--help-from", "20")
+    executor = RayExecutor("here", tmp_path / "cluster.txt", worker_command=EXACT, driver_command=driver)
+    helped = long_job(tmp_path / "cluster").start(executor)
+    assert helped.outcome().state == "done", helped.log.read_text()
+    executor.close()
+    assert_helped(helped)
+    assert_same(helped, LocalExecutor(EXACT))
+    assert workers_below(tmp_path) == []
 
 
 class TestFarCluster(TestCluster):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from backend.cluster.executor import RayExecutor
+from backend.cluster.executor import DRIVER_COMMAND, RayExecutor
 from backend.server.executor import Executor
 from backend.server.local_executor import LocalExecutor
 from backend.wire import ClassicalSettings, ClipSettings, JobSettings, messages
@@ -20,14 +19,13 @@ from tests.footage import write_video
 from tests.serving import RawClient, send, server, state_of, wait_for
 from tests.worlds import room
 
-from .contract import WORKER, ExecutorContract, workers_below
+from .contract import EXACT, WORKER, ExecutorContract, assert_helped, assert_same, content, long_job, workers_below
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="Ray's clusters are for Linux"),
 ]
 SIZE = 160, 96
-EXACT = (*WORKER[:-1], "tests.cluster.one_thread")
 NODE = {"num_cpus": 1, "resources": {"kinora": 1}, "object_store_memory": 80 * 2**20}
 
 
@@ -68,6 +66,17 @@ class TestRay(ExecutorContract):
         return RayExecutor(TestRay.address, home / "cluster.txt", worker_command=WORKER)
 
 
+def test_an_idle_node_helps_with_a_long_clip(cluster, tmp_path):
+    """Its capture is what the local executor makes of it, to the last bit."""
+    driver = (*DRIVER_COMMAND, "--help-from", "20")
+    executor = RayExecutor(cluster.address, tmp_path / "cluster.txt", worker_command=EXACT, driver_command=driver)
+    helped = long_job(tmp_path / "ray").start(executor)
+    assert helped.outcome().state == "done", helped.log.read_text()
+    executor.close()
+    assert_helped(helped)
+    assert_same(helped, LocalExecutor(EXACT))
+
+
 def clips(folder: Path, count: int = 4, frames: int = 8) -> list[Path]:
     """Videos of the synthetic room, each with another lens."""
     worlds = [room(frames, *SIZE, focal_px=(0.85 + 0.05 * n) * SIZE[0]) for n in range(count)]
@@ -78,16 +87,6 @@ def order(raw: RawClient, clip: Path) -> str:
     """The id of a job of the classical engine, whose footage is sent to the server."""
     settings = JobSettings(clip=ClipSettings(long_side=SIZE[0]), engine_settings=ClassicalSettings())
     return send(raw, clip, settings=settings.to_json())["job"]
-
-
-def content(capture: Path) -> dict[str, Any]:
-    """A capture's files, without what tells when and where they were made."""
-    files: dict[str, Any] = {path.name: path.read_bytes() for path in sorted(capture.iterdir())}
-    told = json.loads(files["capture.json"])
-    told["clip"].pop("source")
-    told.pop("created", None)
-    told.pop("timings", None)
-    return {**files, "capture.json": told}
 
 
 def test_four_clips_survive_the_loss_of_a_node(cluster, tmp_path):

@@ -22,6 +22,7 @@ from backend.nets.predict import PairPredictor
 from backend.pipeline import reconstruct
 from backend.refinement import sightings
 from backend.run import Run
+from backend.sharing import Sharing
 from backend.stage_memory import StageMemory
 from backend.wire import (
     Capture,
@@ -357,6 +358,29 @@ def test_other_masks_ask_no_network_again(tmp_path, options):
     assert remembered.engine == computed.engine
     capture_of(world, tmp_path, other, memory=memory, mode="preview")
     assert other.pairs > 0
+
+
+@pytest.mark.slow
+def test_what_helpers_asked_is_not_asked_again(tmp_path):
+    """Two helpers on other cards make all windows' answers; the job's capture is bit for bit that of one alone."""
+    world = world_of(14)
+    options = {"neighbours": 1, "window_frames": 10, "refine_camera": False}
+    memory = StageMemory(tmp_path / "cache", leave_free_bytes=0)
+    job = JobSettings("monst3r", ClipSettings(long_side=WIDTH), LensSettings(), MonST3RSettings(**options))
+    asked = []
+    for helper in (1, 0):
+        engine = CountingEngine(world)
+        sharing = Sharing(helper=helper, helpers=2)
+        engine.help(clip_of(world), job, Run(work_dir=tmp_path, memory=memory, sharing=sharing))
+        asked.append(engine.pairs)
+    assert asked[0] > 0
+    assert asked[1] == 0
+    engine = CountingEngine(world)
+    shared = capture_of(world, tmp_path, engine, memory=memory, **options)
+    assert engine.pairs == 0
+    alone = capture_of(world, tmp_path, **options)
+    for name in ("world_from_camera", "intrinsics", "depth", "confidence", "dynamic", "plate_masks"):
+        np.testing.assert_array_equal(getattr(shared, name), getattr(alone, name), err_msg=name)
 
 
 @pytest.mark.slow

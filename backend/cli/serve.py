@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import faulthandler
 import logging
 import signal
 import socket
@@ -57,6 +59,8 @@ def serve(options: argparse.Namespace, worker_command: Sequence[str]) -> int:
     _stop_on_signals(broker, options.on_stop, supervisor)
     print(f"Kinora listens on {broker.connection.address}; clients here find it by {paths.connection_file(home)}")
     sys.stdout.flush()
+    with contextlib.suppress(RuntimeError, OSError):  # nothing to tell it to
+        faulthandler.enable()  # a watchdog aborts a server that hangs: where it hung is told
     try:
         broker.run()
     finally:
@@ -107,6 +111,8 @@ def _running(home) -> str:
 
 
 def _is_loopback(host: str) -> bool:
+    if ":" in host:
+        raise UserError(f"{host} is an IPv6 address, and the server listens on IPv4 alone", "give one of those")
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -173,6 +173,28 @@ def test_stop_and_ping_talk_with_the_server_and_say_when_there_is_none(home, tmp
     assert "No server answers" in capsys.readouterr().err
 
 
+@posix
+@pytest.mark.slow
+def test_a_server_that_a_watchdog_aborts_tells_where_it_was(home):
+    with serving(home) as process:
+        process.send_signal(signal.SIGABRT)
+        assert process.wait(10) == -signal.SIGABRT
+    told = home.with_suffix(".txt").read_text()
+    assert "Fatal Python error: Aborted" in told
+    assert "broker.py" in told
+
+
+def test_an_address_that_it_cannot_listen_on_is_refused(home, capsys):
+    for host, words in (
+        ("::1", "IPv4 alone"),
+        ("0.0.0.0", "add --allow-remote"),
+        ("no.such.host.invalid", "is not an"),
+    ):
+        assert main(["serve", "--host", host]) == 1
+        assert words in capsys.readouterr().err
+    assert not home.exists()
+
+
 # Logs of a real server
 
 

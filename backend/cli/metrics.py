@@ -43,7 +43,7 @@ def in_words(rows: Sequence[Row]) -> str:
         ("Clients", f"{value['kinora_sessions']}, {value['kinora_keys_refused_total']} keys refused"),
         ("Jobs", _counts(rows, "kinora_jobs", "state")),
         ("Ended", _counts(rows, "kinora_jobs_ended_total", "state")),
-        ("Lost workers", _counts(rows, "kinora_worker_failures_total", "cause")),
+        ("Failures", _counts(rows, "kinora_worker_failures_total", "cause")),
         ("Refused", _counts(rows, "kinora_requests_refused_total", "code")),
         ("Transfers", f"{_bytes(received)} in, {_bytes(sent)} out"),
     ]

@@ -26,7 +26,7 @@ FAMILIES = {
     "kinora_sessions": ("gauge", "Clients that are connected"),
     "kinora_keys_refused_total": ("counter", "Connections that were refused because of their key"),
     "kinora_jobs_ended_total": ("counter", "Attempts at jobs that ended, by state"),
-    "kinora_worker_failures_total": ("counter", "Workers that were lost, by cause"),
+    "kinora_worker_failures_total": ("counter", "Attempts that failed by no fault of the job, by cause"),
     "kinora_stage_seconds": ("summary", "Time of each stage of the jobs that ran"),
     "kinora_job_peak_memory_bytes": ("gauge", "Most memory that a job of the engine took"),
     "kinora_job_peak_gpu_bytes": ("gauge", "Most memory of a graphics card that a job of the engine took"),

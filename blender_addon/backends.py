@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from .own_key import own_key
 from .wire import paths
-from .wire.connection import ADDRESS, Connection
+from .wire.connection import Connection, is_address
 from .wire.errors import UserError
 
 NAME_MAX = 60
@@ -63,7 +63,7 @@ def move(name: str, address: str) -> None:
     """Reach a known backend at another address: the near end of a tunnel, say. Raises UserError for what is none."""
     text = address.strip()
     text = text if "://" in text else f"tcp://{text}"
-    if not ADDRESS.fullmatch(text):
+    if not is_address(text):
         raise UserError(f"'{address}' is not an address", "write it as host:port")
     _write(replace(Connection.read(file_of(name)), address=text), name)
 

@@ -6,14 +6,12 @@ from pathlib import Path
 import bpy
 
 from .. import backends
-from ..wire.connection import Connection
+from ..wire.connection import Connection, code_of_key
 from ..wire.errors import UserError
 from . import session
 from .acting import ActionOperator
 from .preferences import ADDON_ID, backend_choice
 from .text import draw_wrapped
-
-ALLOW = "python -m backend keys allow"
 
 
 def preferences_of(context) -> bpy.types.AddonPreferences:
@@ -224,8 +222,9 @@ class KINORA_OT_copy_own_key(PairingOperator, bpy.types.Operator):
     bl_label = "Copy This Computer's Key"
 
     def act(self, context) -> str:
-        context.window_manager.clipboard = backends.own_pair()[0]
-        return f"Key copied; on the backend's computer, run: {ALLOW} and paste it"
+        key = code_of_key(backends.own_pair()[0])
+        context.window_manager.clipboard = key
+        return f"Copied; on the backend's computer, run: python -m backend keys allow {key} NAME --host HOST"
 
 
 class KINORA_MT_backends(bpy.types.Menu):

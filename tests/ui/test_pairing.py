@@ -13,7 +13,7 @@ import zmq
 
 from blender_addon import backends
 from blender_addon.ui.preferences import backend_choice
-from blender_addon.wire.connection import Connection
+from blender_addon.wire.connection import Connection, key_of_code
 
 from .conftest import pump_until
 from .test_panels import Recorder, in_sidebar
@@ -84,6 +84,16 @@ def test_without_a_key_in_the_code_this_computers_own_is_used(preferences):
     kept = Connection.read(backends.file_of("gpu-box"))
     assert (kept.client_public_key, kept.client_secret_key) == (public, secret)
     assert backends.own_pair() == (public, secret), "it stays the same"
+
+
+def test_this_computers_key_is_handed_over_without_its_secret(preferences, capfd):
+    """What is copied is what `keys allow` takes; the secret half stays in its file."""
+    public, secret = backends.own_pair()
+    assert bpy.ops.kinora.copy_own_key() == {"FINISHED"}
+    said = "".join(capfd.readouterr())
+    key = next(word for word in said.split() if word.startswith("kinorakey-"))
+    assert key_of_code(key) == public
+    assert secret not in said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other rights")

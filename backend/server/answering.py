@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from .asides import Asides
+from .job_folder import folder_bytes
 from .jobs import Job, JobStore
 from .refusal import Refusal
 from .retention import Keeping
-from .scheduler import Scheduler, folder_bytes
+from .scheduler import Scheduler
 from .trash import Trash
 from .uploads import Uploads
 

@@ -6,10 +6,10 @@ import zlib
 
 from ..wire import JobSettings, messages
 from .answering import Fields, Reply, Server, Session, page
+from .job_folder import LIVE
 from .jobs import Job, job_id
 from .live import read_live
 from .refusal import Refusal
-from .scheduler import LIVE
 from .transfer_requests import TransferRequests
 
 QUEUED_MAX = 64

@@ -9,23 +9,21 @@ import shutil
 import sqlite3
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .executor import Executor, Running
+from .job_folder import LOG_NAME, besides, folder_bytes, has_files, tidy, worker_spec
 from .jobs import Job, JobStore
 from .metrics import Metrics
 from .process import Outcome
-from .trash import Trash, remove
+from .trash import Trash
 
 log = logging.getLogger(__name__)
 
-LOG_NAME = "log.txt"
-CAPTURE = "capture"
-LIVE = "live"
 EVENTS_MAX = 500  # of each kind in one attempt; the job's log has the rest
 RETRY_S = 1.0
 FAULTS_MAX = 4  # lost workers of one job, in whatever stages
@@ -78,9 +76,7 @@ class Scheduler:
         self._retry_at = 0.0
         self._stands_still = False
         self._told: set[str] = set()  # jobs that know why they wait
-        self._ran_full: dict[
-            str, tuple[int, float]
-        ] = {}  # job -> bytes that were not enough, and until when that counts
+        self._ran_full: dict[str, tuple[int, float]] = {}  # job -> bytes that were not enough, until when that counts
 
     @property
     def busy(self) -> bool:
@@ -93,11 +89,7 @@ class Scheduler:
 
     def has_capture(self, job: Job) -> bool:
         """Whether the result of a finished job is still on the disk, each file in its length."""
-        place = self.folder(job.id) / CAPTURE
-        try:
-            return bool(job.files) and all((place / f["name"]).stat().st_size == f["size"] for f in job.files)
-        except OSError:
-            return False
+        return has_files(self.folder(job.id), job.files)
 
     def begin(self) -> None:
         """Queue again what ran when the last server ended."""
@@ -152,6 +144,8 @@ class Scheduler:
         elif job.state in ("queued", "running"):  # 'running' until it is recorded that the last server's end stopped it
             self._clear(job.id)
             self._store.end(job.id, "cancelled")
+            self._told.discard(job.id)
+            self._ran_full.pop(job.id, None)
             self.changed.add(job.id)
 
     def park(self) -> None:
@@ -170,28 +164,22 @@ class Scheduler:
         for job_id in self._store.order():
             if job_id in self._active:
                 continue
-            if self._executor.free() < 1 or not self._start(job_id):
+            job = self._store.find(job_id)
+            if job is None or self._executor.free() < 1:
+                return
+            free = shutil.disk_usage(self._jobs).free
+            if self._has_room(job, free):
+                self._start(job)
+            elif free < self._keep_free or job_id in self._ran_full:  # for nobody; else one that needs less goes first
                 return
 
-    def _start(self, job_id: str) -> bool:
-        """Begin a job; False when it has to wait, and those behind it as well."""
-        job = self._store.find(job_id)
-        if job is None or not self._has_room(job):
-            return False
+    def _start(self, job: Job) -> None:
         folder = self.folder(job.id)
         folder.mkdir(parents=True, exist_ok=True)
         self._clear(job.id)
-        spec = {
-            **job.spec,
-            "out": str(folder / CAPTURE),
-            "scratch": str(folder / "scratch"),
-            "log": str(folder / LOG_NAME),
-            "cache": str(self._cache) if self._cache else None,
-            "live": str(folder / LIVE),
-            "replace": True,
-        }
+        spec = worker_spec(job, folder, self._cache)
         try:
-            worker = self._executor.start(spec, folder / LOG_NAME, notify=self._notify, cleanup=partial(_tidy, folder))
+            worker = self._executor.start(spec, folder / LOG_NAME, notify=self._notify, cleanup=partial(tidy, folder))
         except OSError as error:
             if error.errno not in DISK_FULL:
                 self._tell_why(job, f"The job cannot be begun yet ({error}); it is tried again and again")
@@ -203,11 +191,9 @@ class Scheduler:
         self.changed.add(job.id)
         self._unrecorded.append(partial(self._store.start, job.id))
         self._record()
-        return True
 
-    def _has_room(self, job: Job) -> bool:
-        """Whether the disk has room for the job; it is told once when it has not."""
-        free = shutil.disk_usage(self._jobs).free
+    def _has_room(self, job: Job, free: int) -> bool:
+        """Whether `free` bytes of the disk are enough for the job; it is told once when they are not."""
         needed = self._keep_free + 2 * int(job.spec.get("footage_bytes", 0))
         not_enough, until = self._ran_full.get(job.id, (0, 0.0))
         if time.monotonic() < until:
@@ -260,11 +246,11 @@ class Scheduler:
     def _end(self, active: _Active, outcome: Outcome) -> None:
         active.alone = all(other.ended for other in self._active.values() if other is not active)
         active.ended = True
+        self._unrecorded.append(partial(self._settle, active, outcome))
         if outcome.cause == "disk_full":  # looked at now: it may be recorded only when there is room again
             free = shutil.disk_usage(self._jobs).free
             self._ran_full[active.job.id] = (free, time.monotonic() + FULL_RETRY_S)
         self._metrics.ended(active.job.engine, outcome)
-        self._unrecorded.append(partial(self._settle, active, outcome))
 
     def _settle(self, active: _Active, outcome: Outcome) -> None:
         """Record the end of an attempt. What its owner said meanwhile counts, whatever the worker did."""
@@ -316,23 +302,8 @@ class Scheduler:
 
     def _clear(self, job: str) -> None:
         """Leave nothing in a job's folder but its log."""
-        for path in _besides(self.folder(job), (LOG_NAME,)):
+        for path in besides(self.folder(job), (LOG_NAME,)):
             self._trash.take(path)
-
-
-def _tidy(folder: Path, outcome: Outcome) -> None:
-    """What a worker leaves behind; not called by the server's own thread."""
-    for path in _besides(folder, (LOG_NAME, CAPTURE) if outcome.state == "done" else (LOG_NAME,)):
-        remove(path)
-
-
-def _besides(folder: Path, keep: Sequence[str]) -> list[Path]:
-    return [path for path in folder.iterdir() if path.name not in keep] if folder.is_dir() else []
-
-
-def folder_bytes(folder: Path) -> int:
-    """Bytes of the files below a job's folder."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
 
 
 def _fraction(value: Any) -> float:

@@ -12,9 +12,9 @@ from typing import Any
 
 from ..wire import UserError, bundle, compact, framing, messages
 from .answering import Fields, Reply, Server, Session, page
+from .job_folder import CAPTURE
 from .private import open_plain
 from .refusal import Refusal
-from .scheduler import CAPTURE
 
 COMPACT = "compact"  # in a job's folder: its result as one file, and a line about that, for each codec asked for
 PACKING_S = 3600.0

@@ -91,7 +91,8 @@ def open_clip(
     if run.work_dir is None:
         raise ValueError("open_clip needs run.work_dir, a folder for the frame store")
     lens = lens or LensSettings()
-    footage = open_footage(Path(source))
+    with run.decoding():
+        footage = open_footage(Path(source))
     sampling = Sampling.of(settings)
     share = 1.0 if masks is None else 0.8
     long_side = max(STORE_LONG_SIDE, settings.long_side)
@@ -162,7 +163,7 @@ def _decode(
     """Read the footage into a frame store in `run.work_dir`."""
     grid: _Grid | None = None
     indices: list[int] = []
-    with FrameStore(run.work_dir / "frames.npy") as store:
+    with run.decoding(), FrameStore(run.work_dir / "frames.npy") as store:
         for picture in _read(footage, sampling, run, 0.0, share):
             if grid is None:
                 grid = _Grid(footage.plate_size, long_side, lens)
@@ -229,9 +230,9 @@ def _check_range(footage: Footage, sampling: Sampling, used: int) -> None:
 
 def _read_masks(source: Path, indices: list[int], grid: _Grid, run: Run, begin: float) -> np.ndarray:
     """(T, H, W) bool on the store grid. Raises UserError when the masks fit neither the frames nor their size."""
-    footage = open_footage(source)
     brightest = 0
-    with FrameStore(run.work_dir / "masks.npy") as store:
+    with run.decoding(), FrameStore(run.work_dir / "masks.npy") as store:
+        footage = open_footage(source)
         for picture in _read(footage, Sampling(), run, begin, 1.0):
             if footage.plate_size not in (grid.plate_size, grid.size):
                 raise UserError(

@@ -59,7 +59,7 @@ def reconstruct(
     # Windows does not delete files that are still mapped; whoever gave `work_dir` deletes it after the process.
     with tempfile.TemporaryDirectory(prefix="kinora-", dir=run.work_dir, ignore_cleanup_errors=True) as scratch:
         run.work_dir = Path(scratch)
-        with run.stage("Reading the clip"), run.decoding():
+        with run.stage("Reading the clip"):
             clip = open_clip(source, settings.clip, run, masks=masks, lens=settings.lens)
             clip = replace(clip, known_cameras=read_known_cameras(clip.info, poses, intrinsics))
         capture = reconstruct_in_room(engine, clip, settings, run)

@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from backend import clip as clip_module
+from backend import stage_memory
 from backend.clip import open_clip
 from backend.run import Run
 from backend.server.process import Outcome, WorkerProcess
@@ -131,10 +133,10 @@ def opened(tmp_path, monkeypatch):
     memory = StageMemory(tmp_path / "cache", leave_free_bytes=0)
     count = iter(range(100))
 
-    def open_it(path: Path, **settings):
+    def open_it(path: Path, decoding=nullcontext, **settings):
         work = tmp_path / f"work-{next(count)}"
         work.mkdir()
-        return open_clip(path, ClipSettings(**settings), Run(work_dir=work, memory=memory))
+        return open_clip(path, ClipSettings(**settings), Run(work_dir=work, memory=memory, decoding=decoding))
 
     return open_it
 
@@ -171,6 +173,36 @@ def test_the_kept_frames_are_the_store_itself_and_no_copy(opened, tmp_path):
     (kept,) = (tmp_path / "cache").glob("frames.*/0.npy")
     assert kept.samefile(clip.frames.filename)
     np.testing.assert_array_equal(np.load(kept), clip.frames)
+
+
+def test_the_limit_on_decoding_is_not_one_on_kept_frames(opened, tmp_path, monkeypatch):
+    """Mapped frames count as data of the process, and may be far larger than what a decoder needs."""
+    limited: list[bool] = [False]
+    seen: list[tuple[str, bool]] = []
+
+    @contextmanager
+    def decoding():
+        limited[0] = True
+        yield
+        limited[0] = False
+
+    def noting(place, name: str) -> None:
+        do = getattr(place, name)
+
+        def deed(*arguments):
+            seen.append((name, limited[0]))
+            return do(*arguments)
+
+        monkeypatch.setattr(place, name, deed)
+
+    noting(stage_memory, "_read")
+    noting(clip_module, "open_footage")
+    noting(clip_module, "_Grid")
+    video = write_video(tmp_path / "a.mp4", pictures(12))
+    for _ in range(2):
+        opened(video, decoding=decoding)
+    made, known = [("open_footage", True), ("_read", False)], [("_Grid", False)]
+    assert seen == [*made, ("_Grid", True), *known, *made, *known]
 
 
 def test_a_cut_file_s_frames_and_warnings_are_kept_as_they_were(opened, decoded, tmp_path):

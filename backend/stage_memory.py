@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -117,7 +118,7 @@ class StageMemory:
         tree = _taken_apart(result, arrays)
         size = sum(a.nbytes for a in arrays)
         self._make_room(size)
-        with staged_folder(path, "The result") as staging:
+        with staged_folder(path, "The result", mark=f"-{secrets.token_hex(4)}") as staging:
             rows = []
             for n, array in enumerate(arrays):
                 check()

@@ -12,14 +12,15 @@ from .errors import UserError
 
 
 @contextmanager
-def staged_folder(folder: Path, what: str) -> Iterator[Path]:
+def staged_folder(folder: Path, what: str, mark: str = "") -> Iterator[Path]:
     """A scratch folder that takes the name `folder` when the block ends well, and vanishes when it does not.
 
-    `what` names the product in messages ("The capture"). What stands at `folder` is replaced last of all. Raises
-    UserError when the system refuses to write.
+    `what` names the product in messages ("The capture"); a `mark` tells writers apart that may have the same process
+    number, on several machines. What stands at `folder` is replaced last of all. Raises UserError when the system
+    refuses to write.
     """
     folder = Path(folder).absolute()
-    staging = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    staging = folder.with_name(f".{folder.name}.partial-{os.getpid()}{mark}")
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from .asides import Asides
+from .job import Job
 from .job_folder import folder_bytes
-from .jobs import Job, JobStore
+from .jobs import JobStore
 from .refusal import Refusal
 from .retention import Keeping
 from .scheduler import Scheduler

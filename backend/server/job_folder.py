@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .executor import Spec
-from .jobs import Job
+from .job import Job
 from .process import Outcome
 from .trash import remove
 

@@ -6,8 +6,8 @@ import zlib
 
 from ..wire import JobSettings, messages
 from .answering import Fields, Reply, Server, Session, page
+from .job import Job, job_id
 from .job_folder import LIVE
-from .jobs import Job, job_id
 from .live import read_live
 from .refusal import Refusal
 from .transfer_requests import TransferRequests

@@ -12,7 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from .jobs import Kept
+from .job import Kept
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from .executor import Executor, Running
+from .job import Job
 from .job_folder import LOG_NAME, besides, folder_bytes, has_files, tidy, worker_spec
-from .jobs import Job, JobStore
+from .jobs import JobStore
 from .metrics import Metrics
 from .process import Outcome
 from .trash import Trash

@@ -7,7 +7,8 @@ import pytest
 
 from backend.server import clock
 from backend.server.clock import GAP_MOST_S, AgeClock
-from backend.server.jobs import TICKETS_MOST, JobStore, Kept
+from backend.server.job import Kept
+from backend.server.jobs import TICKETS_MOST, JobStore
 from backend.server.retention import DAY_S, ENDED_MAX, GIB, RECENT_S, Keeping, Retention, to_forget
 from backend.server.schema import VERSION
 from backend.wire import UserError

@@ -8,8 +8,8 @@ import zmq
 
 from backend.cli.metrics import fetched, in_words
 from backend.server.keys import new_client
-from backend.server.metrics import STAGES_MAX, TIMES_KEPT, Metrics, exposition, quantile
-from backend.server.process import Outcome
+from backend.server.metrics import FAMILIES, STAGES_MAX, TIMES_KEPT, Metrics, exposition, quantile
+from backend.server.process import REPO, Outcome
 from tests.serving import RawClient, clip_that, ends, send, server, wait_for
 
 
@@ -68,6 +68,11 @@ def test_the_text_for_prometheus_has_each_family_once_with_what_it_is():
         family = line.split("{")[0].split()[0]
         assert line.startswith("#") or any(family in (t, f"{t}_sum", f"{t}_count") for t in types), line
     assert text.endswith("\n")
+
+
+def test_every_family_is_on_the_page():
+    page = (REPO / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert not [name for name in FAMILIES if name not in page]
 
 
 def test_all_pages_are_fetched():

@@ -299,9 +299,8 @@ def measure_packing(folder: Path, ours: Ours, job: str) -> None:
     capture = folder / "home" / "jobs" / job / "capture"
     exact, read = folder_size(capture), read_capture(capture)
     points = read.depth.size
-    print(
-        f"\n| capture of {points / 1e6:.1f} million points, {exact / MB:.0f} MB | bits a point | packed, MB/s | unpacked, MB/s |"
-    )
+    size, notes = f"{points / 1e6:.1f} million points, {exact / MB:.0f} MB", []
+    print(f"\n| capture of {size} | bits a point | packed, MB/s | unpacked, MB/s |")
     print("|---|---|---|---|")
     for codec in compact.codecs():
         packed, out = folder / f"{codec}.kc", folder / "unpacked"
@@ -324,10 +323,11 @@ def measure_packing(folder: Path, ours: Ours, job: str) -> None:
         measured = np.abs(after[known] / before[known] - 1).max()
         assert ((after > 0) == known).all()
         assert (read_capture(out).rgb == read.rgb).all()
-        print(
-            f"\n{codec}: depth differs by {measured:.2e} of itself at most (the file says {error:.2e}); colour not at all\n"
+        notes.append(
+            f"{codec}: depth is {measured:.2e} off at most, of itself (the file says {error:.2e}); colour exact"
         )
         shutil.rmtree(out)
+    print("", *notes, "", sep="\n", flush=True)
     exact_s, compact_s = (ours.do(ours.fetch, job, folder / kind, kind) for kind in ("exact", "compact"))
     again_s = ours.do(ours.fetch, job, folder / "compact", "compact")
     print(f"fetched exact in {exact_s:.2f} s, compact in {compact_s:.2f} s with packing, {again_s:.2f} s once packed")

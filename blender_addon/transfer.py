@@ -309,14 +309,23 @@ async def _pull_all(link: Link, job: str, encoding: str, partial: Partial, told:
         return row, frames[0]
 
     writing: asyncio.Future[None] | None = None
+    waiting: list[tuple[Row, bytes]] = []  # at most CREDIT pieces, until what is being written is
 
     async def put(piece: tuple[Row, bytes]) -> None:
-        """Write and hash one piece while the next ones are under way."""
+        """Write and hash what came while more of it is under way."""
         nonlocal writing
+        waiting.append(piece)
+        if writing is not None and not writing.done() and len(waiting) < CREDIT:
+            return
         if writing is not None:
             await writing
-        writing = asyncio.ensure_future(in_thread(lambda abandoned: partial.append(*piece)))
+        writing = asyncio.ensure_future(in_thread(lambda abandoned, pieces=tuple(waiting): append(pieces)))
+        waiting.clear()
         meter.at(partial.have)
+
+    def append(pieces: Iterable[tuple[Row, bytes]]) -> None:
+        for piece in pieces:
+            partial.append(*piece)
 
     for attempt in range(TRIES):
         try:
@@ -328,6 +337,7 @@ async def _pull_all(link: Link, job: str, encoding: str, partial: Partial, told:
             await windowed((lambda piece=piece: pull(*piece) for piece in partial.missing(CHUNK)), put)
             if writing is not None:
                 await writing
+            await in_thread(lambda abandoned: append(tuple(waiting)))
             meter.at(partial.have)
             return
         except Damaged as damaged:
@@ -338,6 +348,7 @@ async def _pull_all(link: Link, job: str, encoding: str, partial: Partial, told:
             if writing is not None:
                 await asyncio.gather(writing, return_exceptions=True)  # before anybody looks at the files again
                 writing = None
+            waiting.clear()
 
 
 def _finish(staging: Path, errand: Errand, abandoned: Callable[[], bool], *, linked: bool = False) -> None:

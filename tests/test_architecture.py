@@ -23,7 +23,7 @@ NEVER = [
     ("blender_addon/link.py", ("bpy", *BACKEND_THINGS)),
     ("blender_addon/live.py", ("bpy", *BACKEND_THINGS)),
     ("blender_addon/transfer.py", ("bpy", *BACKEND_THINGS)),
-    ("blender_addon/partial.py", ("bpy", "zmq", *BACKEND_THINGS)),
+    ("blender_addon/partial.py", ("bpy", *BACKEND_THINGS)),
     ("blender_addon/scene", ("blender_addon.client", "blender_addon.launcher", "blender_addon.ui", "zmq")),
     ("blender_addon", BACKEND_THINGS),
     ("backend", ("bpy", "mathutils", "tests", "benchmarks")),

@@ -94,7 +94,7 @@ class KINORA_OT_backend_start(bpy.types.Operator):
     bl_label = "Start Backend"
     bl_description = (
         "Start the backend on this computer, or connect to the one that the preferences name. "
-        "A backend that is started here stops when Blender quits, and its jobs with it"
+        "A backend that is started here stops when Blender quits; its jobs go on when it is started again"
     )
 
     @classmethod
@@ -114,7 +114,7 @@ class KINORA_OT_backend_start(bpy.types.Operator):
 
 
 class KINORA_OT_backend_stop(bpy.types.Operator):
-    """Stop the backend on this computer, or leave the one on another computer. Running jobs are lost"""
+    """Stop the backend on this computer, or leave the one on another computer. Jobs go on when it runs again"""
 
     bl_idname = "kinora.backend_stop"
     bl_label = "Stop Backend"

@@ -92,6 +92,8 @@ class KINORA_OT_cancel(JobOperator, bpy.types.Operator):
         elif row.server and not row.server.ended_already:
             now.server.ask(now.client, "cancel", job=row.server.job)
             session.wake()
+        elif row.state == "AWAY":
+            raise UserError(f"{row.name} goes on at a backend that is not connected", "connect to it first")
         else:
             raise UserError(f"{row.name} is not being reconstructed")
 

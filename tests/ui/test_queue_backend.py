@@ -18,6 +18,7 @@ from backend.wire import JobSettings, paths
 from blender_addon import launcher, orders
 from tests.serving import client as serving_client
 from tests.serving import clip_that, collect, end_of
+from tests.serving import server as serving_server
 
 from .conftest import ROOT, pump_until
 
@@ -190,6 +191,29 @@ def test_leaving_the_backend_leaves_its_jobs_and_coming_back_follows_them(connec
     bpy.ops.kinora.backend_start()
     pump_until(connected, lambda: job.state == "DONE")
     assert scene.collection.children
+
+
+@pytest.mark.slow
+def test_a_backend_that_is_stopped_goes_on_with_its_jobs_when_it_is_started_again(
+    session, scene, tmp_path, monkeypatch
+):
+    """Stop, as for the backend of this computer, while a job runs; a second server on the same data folder."""
+    monkeypatch.setenv("KINORA_HOME", str(tmp_path / "home"))
+    scene.kinora.clip_path = str(clip_that(tmp_path, "show", "10", "0.3"))
+    with serving_server(tmp_path / "home"):
+        bpy.ops.kinora.reconstruct()
+        job = session.jobs[-1]
+        pump_until(session, lambda: job.state == "RUNNING")
+        bpy.ops.kinora.backend_stop()
+        assert job.state == "AWAY"
+        with pytest.raises(RuntimeError, match="goes on at a backend that is not connected"):
+            bpy.ops.kinora.cancel(job=job.uid)
+    with serving_server(tmp_path / "home"):
+        bpy.ops.kinora.backend_start()
+        pump_until(session, lambda: not job.active and job.state != "AWAY")
+        assert (job.state, job.message) == ("DONE", "")
+        assert scene.collection.children
+        session.close()
 
 
 def test_waiting_jobs_are_ordered_kept_and_deleted(connected, scene, other, tmp_path):

@@ -134,6 +134,30 @@ def test_a_new_environment_is_marked_complete_and_then_left_alone(env, monkeypat
     env.ensure(("tiny",))
 
 
+@pytest.mark.parametrize(
+    ("words", "groups"),
+    [
+        (["backend"], {"torch", "backend"}),
+        (["backend", "--cluster"], {"torch", "backend", "cluster"}),
+        (["test"], {"torch", "backend", "blender", "cluster", "test"}),
+    ],
+    ids=" ".join,
+)
+def test_ray_is_installed_where_it_is_asked_for_and_for_the_tests(place, monkeypatch, words, groups):
+    asked = []
+
+    def ensure(env, wanted, *options):
+        asked.append(set(wanted))
+        raise setup.Problem("enough")
+
+    monkeypatch.setattr(setup.Environment, "ensure", ensure)
+    monkeypatch.setattr(setup, "choose_python", lambda *_: (sys.executable, RUNNING))
+    monkeypatch.setattr(setup, "find_uv", lambda base: None)
+    monkeypatch.setattr(sys, "argv", ["install_deps.py", *words])
+    assert setup.main() == 1
+    assert asked == [groups]
+
+
 @pytest.mark.slow
 def test_where_there_is_no_uv_pip_keeps_the_same_word(place):
     env = setup.Environment(place / "env", sys.executable, RUNNING, uv=None)

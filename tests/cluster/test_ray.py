@@ -42,17 +42,26 @@ def cluster(tmp_path_factory):
             "KINORA_HOME": str(tmp_path_factory.mktemp("nodes")),
         }.items():
             patch.setenv(name, value)
-        from ray.cluster_utils import Cluster
-
-        it = Cluster(
-            initialize_head=True,
-            head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80 * 2**20},
-        )
-        it.nodes = [it.add_node(**NODE, wait=False) for _ in range(2)]
-        it.wait_for_nodes()
+        it = two_nodes()
         TestRay.address = it.address
         yield it
         it.shutdown()
+
+
+def two_nodes(attempts: int = 4) -> Any:
+    """A cluster; begun anew where a busy machine is too slow for Ray, which waits 30 s for a node and no longer."""
+    from ray.cluster_utils import Cluster
+
+    it = Cluster(initialize_head=False)
+    try:
+        it.add_node(**{**NODE, "num_cpus": 0, "resources": {}}, include_dashboard=False)
+        it.nodes = [it.add_node(**NODE) for _ in range(2)]
+        return it
+    except Exception as error:
+        it.shutdown()
+        if attempts == 1 or "timed out" not in str(error):
+            raise
+        return two_nodes(attempts - 1)
 
 
 @pytest.mark.usefixtures("cluster")

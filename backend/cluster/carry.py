@@ -120,6 +120,7 @@ def fingerprint(path: Path) -> str:
     """
     try:
         total = hashlib.sha256()
+        path.stat()
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
             if file.is_file():
                 total.update(file.name.encode() + b"\0")

@@ -231,7 +231,7 @@ class Job(threading.Thread):
             if footage is None:
                 continue
             path = Path(footage.get("path") or footage["upload"])
-            if shared and carry.fingerprint(path) == self._ask("fingerprint", str(path)):
+            if shared and (seen := self._ask("fingerprint", str(path))) and seen == carry.fingerprint(path):
                 continue
             if "path" in footage:
                 found = bundle.identify(path)

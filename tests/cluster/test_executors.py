@@ -64,6 +64,7 @@ def test_an_idle_slot_helps_with_a_long_clip(tmp_path, monkeypatch):
     assert workers_below(tmp_path) == []
 
 
+@pytest.mark.slow
 class TestFarCluster(TestCluster):
     """Nodes that see nothing of the server's: all files are carried."""
 

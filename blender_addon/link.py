@@ -91,6 +91,7 @@ class Link:
         self._client = client or f"Kinora add-on {own_version()}"
         self._on_up, self._on_down, self._on_push = on_up, on_down, on_push
         self._context = zmq.asyncio.Context()
+        self._context.rcvhwm = 0  # libzmq 4.3 aborts the process when a line breaks whose queue is full
         self._socket: Socket | None = None
         self._pending: dict[int, _Pending] = {}
         self._last_id = 0

@@ -17,7 +17,7 @@ from zmq.auth.base import Authenticator
 from ..wire import framing
 from .keys import AllowList, ServerKeys
 from .limits import Limits
-from .peers import Peers
+from .peers import COUNTS_BYTES, Peers
 
 try:
     import resource
@@ -67,7 +67,9 @@ class Endpoint:
             (zmq.ROUTER_MANDATORY, 1),
             (zmq.MAXMSGSIZE, framing.CHUNK + 4096),  # of one frame: no request has a longer one
             (zmq.SNDHWM, 16),
-            (zmq.RCVHWM, 16),
+            # A full queue would stop libzmq 4.3 reading a line, and it aborts the process when such a line breaks
+            # (an assertion in out_event). Peers bounds what waits instead, where the system counts bytes.
+            (zmq.RCVHWM, 0 if COUNTS_BYTES else 16),
             (zmq.HANDSHAKE_IVL, 5000),
             (zmq.BACKLOG, 256),
             (zmq.LINGER, 0),
@@ -120,8 +122,8 @@ class Endpoint:
     def _taken(self, frames: Sequence[zmq.Frame]) -> Received | None:
         """The message, unless its sender may not say it: then nobody looks at it."""
         route, owner, descriptor = frames[0].bytes, str(frames[-1].get("User-Id")), int(frames[-1].get("__fd"))
-        size = sum(map(len, frames))
-        if not self._peers.heard(descriptor, route, owner, size) or not self.limits.heard(owner):
+        sizes = [len(frame) for frame in frames[1:]]
+        if not self._peers.heard(descriptor, route, owner, sizes) or not self.limits.heard(owner):
             return None
         if not self.allowed.allows(owner):
             self._peers.cut(descriptor, "its key is not allowed any more")

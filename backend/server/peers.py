@@ -13,6 +13,7 @@ import struct
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 #: Offset of `tcpi_bytes_received` in Linux's `struct tcp_info`.
 BYTES_RECEIVED = 128
+COUNTS_BYTES = sys.platform.startswith("linux")
 
 
 @dataclass
@@ -34,7 +36,7 @@ class Peer:
     since: float = field(default_factory=time.monotonic)
     owner: str = ""
     route: bytes = b""
-    whole: int = 0  # bytes that had come over TCP when its newest message was whole
+    taken: int = 0  # bytes on the line of the messages that were taken; what else came over TCP waits, or is no whole
     cut: bool = False
 
 
@@ -64,8 +66,8 @@ class Peers:
             if told["event"] == zmq.EVENT_ACCEPTED:
                 self._peers[told["value"]] = Peer()
 
-    def heard(self, descriptor: int, route: bytes, owner: str, size: int) -> bool:
-        """A whole message of `size` bytes came; False when its connection is cut for it, or was."""
+    def heard(self, descriptor: int, route: bytes, owner: str, sizes: Sequence[int]) -> bool:
+        """A whole message of frames of `sizes` bytes came; False when its connection is cut for it, or was."""
         peer = self._peers.get(descriptor)
         if peer is None or peer.route != route:
             self.follow()  # whoever had the descriptor before has gone
@@ -75,10 +77,9 @@ class Peers:
             peer.route, peer.owner = route, owner
             if self.counts()[owner] > limits.CONNECTIONS_OWNER:
                 self.cut(descriptor, f"its client has more than {limits.CONNECTIONS_OWNER}")
-        if size > limits.MESSAGE:
-            self.cut(descriptor, f"a message of {size} bytes")
-        if not peer.cut:
-            peer.whole = _bytes_received(descriptor)
+        peer.taken += sum(map(_on_the_line, sizes))
+        if sum(sizes) > limits.MESSAGE:
+            self.cut(descriptor, f"a message of {sum(sizes)} bytes")
         return not peer.cut
 
     def owner_of(self, route: bytes) -> str:
@@ -91,8 +92,8 @@ class Peers:
         for descriptor, peer in list(self._peers.items()):
             if peer.owner and not allows(peer.owner):
                 self.cut(descriptor, "its key is not allowed any more")
-            elif _bytes_received(descriptor) - peer.whole > limits.UNFINISHED:
-                self.cut(descriptor, "a message without an end")
+            elif _bytes_received(descriptor) - peer.taken > limits.UNFINISHED:
+                self.cut(descriptor, "more comes than is taken, or a message without an end")
         crowd = len(self._peers) - limits.CONNECTIONS
         if crowd > 0:
             silent = sorted((p.since, d) for d, p in self._peers.items() if not p.owner)
@@ -123,9 +124,14 @@ class Peers:
         self.monitor.close(linger=0)
 
 
+def _on_the_line(size: int) -> int:
+    """Bytes that a frame of `size` bytes takes over TCP: CURVE's nonce, code and flags, and ZMTP's header."""
+    return size + 33 + (2 if size + 33 < 256 else 9)
+
+
 def _bytes_received(descriptor: int) -> int:
     """Bytes that came over a TCP connection so far; 0 where the system does not tell."""
-    if not sys.platform.startswith("linux"):
+    if not COUNTS_BYTES:
         return 0
     try:
         borrowed = socket.socket(fileno=descriptor)

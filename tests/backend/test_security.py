@@ -5,6 +5,8 @@ import dataclasses
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 
@@ -30,7 +32,7 @@ from backend.wire import JobSettings, framing
 from blender_addon.events import Connected
 from blender_addon.link import open_dealer
 from tests.chaos.pipeline import write_clip
-from tests.chaos.processes import server_process
+from tests.chaos.processes import ROOT, server_process
 from tests.serving import RawClient, client, ends, send, wait_for
 
 MIB = 1024 * 1024
@@ -248,6 +250,47 @@ def test_messages_of_many_frames_end_the_connection(server, guest, calm):
         assert gone.poll(5000)
 
 
+BREAKS = """
+import sys, threading, time
+from pathlib import Path
+from backend.server.endpoint import Endpoint
+from backend.server.keys import load_keys
+from backend.server.private import make_safe
+from backend.wire import Connection, framing
+from tests.chaos.proxy import Proxy
+from tests.serving import RawClient
+home = make_safe(Path(sys.argv[1]))
+keys = load_keys(home)
+endpoint = Endpoint("127.0.0.1", 0, keys, home)
+with Proxy(endpoint.port) as line:
+    raw = RawClient(Connection(line.address, keys.server_public, keys.client_public, keys.client_secret), hello=False)
+    first = threading.Thread(target=raw.socket.send_multipart, args=(framing.encode({"t": "ping", "id": 0}),))
+    first.start()
+    taken = 0
+    while not taken:
+        taken = len(endpoint.receive(0.1))
+    first.join()
+    for number in range(200):
+        raw.socket.send_multipart(framing.encode({"t": "ping", "id": number}))
+    time.sleep(1.0)
+    line.cut()
+    time.sleep(3.0)  # a heartbeat is due every 2 s
+    while more := endpoint.receive(0.1):
+        taken += len(more)
+    print(taken, "taken")
+    raw.close()
+endpoint.close()
+"""
+
+
+@pytest.mark.slow
+def test_a_line_that_breaks_while_messages_wait_does_not_end_the_server(tmp_path):
+    """libzmq 4.3.5 aborts when a line breaks of which it has stopped reading: it must never stop."""
+    command = [sys.executable, "-c", BREAKS, str(tmp_path / "home")]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert (told.returncode, told.stdout) == (0, "201 taken\n"), told.stderr
+
+
 def test_bad_messages_are_answered_one_by_one_and_the_connection_stays(server, guest, calm):
     bad = [
         [b""],
@@ -286,9 +329,12 @@ def test_one_client_has_so_many_connections_and_no_more(server, guest, calm):
 
 def test_a_flood_of_requests_is_refused_and_then_not_looked_at(server, guest, calm):
     submit = {"sha256": "0" * 64, "kind": "file", "name": "x.mp4", "size": 1, "settings": {"engine": "none"}}
+    allowed, began = int(BURST / COST["submit"]), time.monotonic()
     with RawClient(guest) as raw:
-        codes = [raw.ask("submit", **submit)["code"] for _ in range(int(BURST / COST["submit"]) + 400)]
-    assert codes[: int(BURST / COST["submit"])] == ["bad_settings"] * int(BURST / COST["submit"])
+        codes = [raw.ask("submit", **submit)["code"] for _ in range(allowed + 400)]
+    assert codes[:allowed] == ["bad_settings"] * allowed
+    if len(codes) * COST["submit"] < 1.1 * (BURST + RATE * (time.monotonic() - began)):
+        pytest.skip("this machine is too busy to ask too often")
     assert "slow_down" in codes
 
 
@@ -306,7 +352,7 @@ def done(server, tmp_path_factory):
 def test_many_connections_that_ask_and_never_read_hold_no_more_than_one(server, done, calm):
     owner, job = done
     context = zmq.Context()
-    context.rcvhwm, context.rcvbuf = 1, 4096
+    context.rcvhwm, context.rcvbuf, context.sndtimeo = 1, 4096, 10_000
     dealers = [open_dealer(context, owner) for _ in range(30)]
     for number in range(40):
         for dealer in dealers:

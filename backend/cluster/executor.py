@@ -32,6 +32,8 @@ CONNECT_S = 90.0
 #: Between two attempts to find a cluster again that was lost.
 RECONNECT_S = 10.0
 CLOSE_S = 10.0
+#: The driver tells every 2 s how many slots there are; Ray gives up a head that is gone after 60 s.
+SILENT_S, WATCH_S = 90.0, 5.0
 LOST = Outcome(
     "failed", "The connection to the cluster was lost", "see that its head runs, and the log cluster.txt", cause="lost"
 )
@@ -112,8 +114,10 @@ class RayExecutor:
         self._lock = threading.RLock()
         self._slots = 0
         self._closed = threading.Event()
+        self._heard = time.monotonic()
         self._refused: tuple[str, str] | None = None
         self._connect()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def free(self) -> int:
         """How many more jobs could be begun now."""
@@ -189,6 +193,7 @@ class RayExecutor:
         """Pass on what a driver says until it is gone; then tell its jobs, and look for the cluster again."""
         was_ready = False
         for line in iter(lambda: driver.stdout.readline(LINE_MAX), b""):
+            self._heard = time.monotonic()
             try:
                 message = json.loads(line)
                 kind = message["t"]
@@ -202,8 +207,6 @@ class RayExecutor:
                 self._slots = int(message["slots"])
                 was_ready = True
                 ready.set()
-                for notify in {job._notify for job in list(self._jobs.values())}:
-                    notify()
             else:
                 self._pass_on(message)
         driver.stdout.close()
@@ -230,6 +233,13 @@ class RayExecutor:
         with self._lock:  # before it is told: who hears of it may have another job at once
             self._jobs.pop(job.number, None)
         job.take(Outcome(**{k: v for k, v in message.items() if k != "t"}))
+
+    def _watch(self) -> None:
+        """End a driver that says nothing any more; what follows is as if it had ended by itself."""
+        while not self._closed.wait(min(WATCH_S, SILENT_S)):
+            if time.monotonic() - self._heard > SILENT_S and self._slots:
+                log.error("the cluster's driver said nothing for %.0f s", SILENT_S)
+                self._driver.kill()
 
     def _find_again(self) -> None:
         while not self._closed.wait(RECONNECT_S):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
 import pytest
 
 from backend.cluster.executor import DRIVER_COMMAND, RayExecutor
@@ -47,6 +50,16 @@ class TestCluster(ExecutorContract):
         assert job.outcome().cause == "lost"
         wait_for(lambda: executor.free() == 2)
         assert Job(home, "work").start(executor).outcome().state == "done"
+        executor.close()
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="no SIGSTOP")
+    def test_a_driver_that_hangs_is_ended(self, make, home, monkeypatch):
+        monkeypatch.setattr("backend.cluster.executor.SILENT_S", 3.0)
+        executor = make()
+        job = Job(home, "slow").start(executor)
+        job.hears("progress")
+        executor._driver.send_signal(signal.SIGSTOP)
+        assert job.outcome().cause == "lost"
         executor.close()
 
 

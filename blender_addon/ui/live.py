@@ -125,7 +125,7 @@ class LiveViews:
                     growing.grow(job, scene)
             elif job.ticket in self._growing and job.state not in {"QUEUED", "CANCELLING"}:
                 growing = self._growing.pop(job.ticket)
-                if job.state in {"FAILED", "CANCELLED"}:
+                if job.state in {"FAILED", "CANCELLED", "AWAY"}:
                     growing.end()
 
     def forget(self) -> None:

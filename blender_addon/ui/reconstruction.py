@@ -113,7 +113,6 @@ class Reconstruction:
 
     def leave(self, message: str, hint: str) -> None:
         """The backend was left or is gone: what it has goes on there, what was not sent has failed."""
-        self.ticket = ""
         if self.server_job:
             self.state = "AWAY"
         else:

@@ -221,13 +221,11 @@ class Session:
             self._leave_import()
             job.state, job.message = "DONE", "The import was cancelled"
             job.hint = f"the capture is in {job.folder}"
-        elif job.ticket and self._backend is not None:
+        elif job.active and job.ticket and self._backend is not None:
             job.state = "CANCELLING"
             self._backend.client.cancel(job.ticket)
         elif job.active:
             job.state = "CANCELLED"
-        elif job.state == "AWAY":
-            self.server.ask(self.client, "cancel", job=job.server_job)
 
     def summary(self, folder: Path) -> Summary | str:
         """What to know of the capture in `folder`, or why it cannot be read; read once."""

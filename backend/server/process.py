@@ -28,7 +28,7 @@ REPO = Path(__file__).resolve().parent.parent.parent
 WORKER_COMMAND = (sys.executable, "-m", "backend.server.worker")
 CANCEL_GRACE_S = 1.0
 EXIT_GRACE_S = 5.0
-LINE_MAX = 256 * 1024
+LINE_MAX = 16 * 1024 * 1024  # a result names each of its files, with a hash: a hundred thousand of them
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("orders", type=Path)
     parser.add_argument("--far", action="store_true", help="as if on another machine: upload, and pull the result")
     options = parser.parse_args()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     orders = [o for o in json.loads(options.orders.read_text()) if not (Path(o["out"]) / "capture.json").is_file()]
     client = Client(Connection.read(options.connection), share_files=not options.far)
     client.start()
@@ -61,8 +61,9 @@ def _say(kind: str, **fields: str) -> None:
     print(json.dumps({"t": kind, **fields}), flush=True)
 
 
-def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+def end_with_parent() -> None:
+    """End when whoever started this process has ended."""
+    os.read(0, 1)
     os._exit(2)
 
 

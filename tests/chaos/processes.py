@@ -79,7 +79,12 @@ class ServerProcess:
         command = [sys.executable, "-m", "tests.chaos.serve", "--port", str(self.port), *self._arguments]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env={**os.environ, **home, **self._environment}, stdout=log, stderr=log
+                command,
+                cwd=ROOT,
+                env={**os.environ, **home, **self._environment},
+                stdin=subprocess.PIPE,  # it ends with this process
+                stdout=log,
+                stderr=log,
             )
 
     @property

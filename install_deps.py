@@ -369,7 +369,7 @@ def main() -> int:
     parser.add_argument("command", choices=(*GROUPS, "extension", "doctor"))
     parser.add_argument("--python", metavar="PATH", help="build on this Python, not on the running or the best one")
     parser.add_argument("--torch", metavar="BUILD", help="auto, default, none, cpu, or the likes of cu130 and rocm7.0")
-    parser.add_argument("--cluster", action="store_true", help="backend: with Ray, for jobs on several machines and GPUs")
+    parser.add_argument("--cluster", action="store_true", help="backend: with Ray, for several machines and GPUs")
     parser.add_argument("--repair", action="store_true", help="check every file, even where all is marked complete")
     parser.add_argument("--for-python", metavar="3.x", help="extension: for a Blender that was built on this Python")
     parser.add_argument("--split-platforms", action="store_true", help="extension: a zip for each kind of machine too")

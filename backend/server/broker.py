@@ -20,6 +20,7 @@ from ..wire import Connection, ProtocolError, UserError, framing, messages, path
 from .answering import Session
 from .endpoint import Endpoint, Received
 from .executor import Executor
+from .heap import Heap
 from .jobs import JobStore
 from .keys import load_keys
 from .local_executor import LocalExecutor
@@ -107,6 +108,7 @@ class Broker:
             trash=self._trash,
             keeping=keeping,
         )
+        self._heap = Heap()
         self._retention = Retention(self._requests.outdated, self._requests.forget)
         self._sessions: dict[bytes, Session] = {}
         self._watchers: dict[str, dict[bytes, float]] = {}  # job -> connections that follow it
@@ -168,6 +170,8 @@ class Broker:
                 job = fields.get("job") or header["job"]
                 self._watchers.setdefault(job, {})[received.route] = session.heard
             self._metrics.request(kind, sum(map(len, frames)), sum(map(len, binary)))
+            if frames or binary:
+                self._heap.used()
             reply = {"t": kind, "id": header["id"], **fields}
         except (ProtocolError, Refusal, UserError, sqlite3.Error, OSError) as error:
             reply, binary = {"t": "error", "id": _id(header), **_explain(error)}, []
@@ -192,6 +196,7 @@ class Broker:
                 self._beat()
                 self._push(now)
                 self._forget_silent(now)
+                self._heap.tick()
         except Exception:
             log.exception("the loop failed; it goes on")
             self._rests_until = now + FAULT_S

@@ -1,4 +1,4 @@
-"""Running the server: what it costs when idle, how it stops, what a service manager hears, what deploy/ says of it."""
+"""Running the server: its cost when idle, how it stops, what a service manager hears, what docs/deploy/ says of it."""
 
 import json
 import os
@@ -248,7 +248,7 @@ def test_a_service_manager_hears_ready_alive_and_stopping(home, tmp_path):
 
 def unit(name):
     """The unit with this checkout and this interpreter in it, as somebody installs it."""
-    text = (REPO / "deploy" / name).read_text()
+    text = (REPO / "docs" / "deploy" / name).read_text()
     text = re.sub(r"(/opt|%h)/kinora/\.venv-3\.13/bin/python", sys.executable, text)
     return re.sub(r"(/opt|%h)/kinora\b", str(REPO), text)
 
@@ -286,7 +286,7 @@ def test_systemd_finds_nothing_wrong_with_a_unit(name, tmp_path, monkeypatch):
 
 def instructions():
     """(word, rest) of each instruction of the container file."""
-    text = re.sub(r"\\\n\s*", " ", (REPO / "deploy" / "Containerfile").read_text())
+    text = re.sub(r"\\\n\s*", " ", (REPO / "docs" / "deploy" / "Containerfile").read_text())
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     return [tuple(line.split(maxsplit=1)) for line in lines]
 

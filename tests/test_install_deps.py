@@ -141,7 +141,7 @@ def test_a_new_environment_is_marked_complete_and_then_left_alone(env, monkeypat
         (["backend", "--cluster"], {"torch", "backend", "cluster"}),
         (["test"], {"torch", "backend", "blender", "cluster", "test"}),
     ],
-    ids=" ".join,
+    ids=["backend", "with Ray", "test"],
 )
 def test_ray_is_installed_where_it_is_asked_for_and_for_the_tests(place, monkeypatch, words, groups):
     asked = []

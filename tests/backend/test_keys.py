@@ -80,7 +80,9 @@ def test_a_client_that_made_its_own_key_is_allowed_and_told_the_address(home, ca
 
 
 @pytest.mark.parametrize(
-    "key", ["", "short", "x" * 41, "é" * 40, "kinorakey-AAAA", connection.code_of_key(KEYS[0])[:-3]]
+    "key",
+    ["", "short", "x" * 41, "é" * 40, "kinorakey-AAAA", connection.code_of_key(KEYS[0])[:-3]],
+    ids=["empty", "short", "long", "not of Z85", "short code", "code cut off"],
 )
 def test_what_is_no_public_key_is_refused(home, capsys, key):
     assert main(["keys", "allow", "--", key, "anna"]) == 1
@@ -108,7 +110,7 @@ def test_list_tells_names_days_and_who_came(home, authorized, capsys):
     assert f"last seen {time.strftime('%Y-%m-%d')}" in otto
 
 
-@pytest.mark.parametrize("who", ["anna", KEYS[0], connection.code_of_key(KEYS[0])])
+@pytest.mark.parametrize("who", ["anna", KEYS[0], connection.code_of_key(KEYS[0])], ids=["name", "key", "code"])
 def test_revoke_takes_a_name_or_a_key(home, authorized, who):
     authorized.allow(KEYS[0], "anna")
     authorized.allow(KEYS[1], "otto")

@@ -46,7 +46,7 @@ def decode(parts: Sequence[bytes]) -> tuple[dict[str, Any], list[bytes]]:
     if not isinstance(header, dict):
         raise ProtocolError("the header is not a JSON object")
     _check_shape(header)
-    return header, [bytes(p) for p in parts[2:]]
+    return header, list(parts[2:])
 
 
 def _check_shape(header: dict[str, Any]) -> None:

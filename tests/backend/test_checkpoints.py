@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -85,7 +86,8 @@ class Attempt:
                 self.stages.append(event["stage"])
                 if event["stage"] == stage:
                     time.sleep(wait_s)
-                    os.kill(self.worker.pid, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # it was done by then
+                        os.kill(self.worker.pid, signal.SIGKILL)
 
     def finish(self) -> Outcome:
         return self.until("", 0)

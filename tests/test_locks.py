@@ -37,3 +37,8 @@ def test_the_locks_agree_with_each_other_and_with_the_project():
         for requirement in wanted:
             name, _, version = requirement.partition(";")[0].partition("==")
             assert re.search(rf"(?m)^{re.escape(name.replace('_', '-'))}=={re.escape(version)}", lock), requirement
+
+
+def test_the_extra_for_clusters_is_the_locked_group():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["optional-dependencies"]["cluster"] == project["dependency-groups"]["cluster"]

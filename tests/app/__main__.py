@@ -41,7 +41,7 @@ PREFERENCES = (
     "p.filepaths.use_auto_save_temporary_files = False; bpy.ops.wm.save_userpref()"
 )
 #: Parts of pictures that are worth keeping: left, top, right, bottom.
-CROPS = {"preferences": (176, 275, 1310, 550)}
+CROPS = {"preferences": (176, 275, 1310, 550), "backends": (176, 275, 1310, 595)}
 OUR_LINE = re.compile(r"^(\d\d:\d\d:\d\d )?kinora ", re.IGNORECASE)
 
 

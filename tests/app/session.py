@@ -33,12 +33,33 @@ def install(driver: Driver):
     area.tag_redraw()
     yield 2.0
     driver.shot("preferences")
+    yield from pair(driver, area)
     area.type = "VIEW_3D"
     yield 1.0
     view()[3].show_region_ui = True
     yield 1.5
     show_tab()
     yield 1.0
+
+
+def pair(driver: Driver, area: bpy.types.Area):
+    """Know two backends on other computers by their pairing codes, and forget them again."""
+    import zmq
+
+    settings = bpy.context.preferences.addons[MODULE].preferences
+    Connection = kinora("wire.connection").Connection
+    names = ("gpu-box", "farm")
+    for name in names:
+        (server, _), pair = zmq.curve_keypair(), zmq.curve_keypair()
+        keys = [key.decode() for key in (server, *pair)]
+        bpy.ops.kinora.backend_pair(code=Connection(f"tcp://{name}:5555", *keys).to_code())
+    settings.backend = "REMOTE"
+    area.tag_redraw()
+    yield 2.0
+    driver.shot("backends")
+    for name in names:
+        bpy.ops.kinora.backend_forget(name=name)
+    settings.backend = "LOCAL"
 
 
 def start(driver: Driver):

@@ -170,8 +170,6 @@ class Broker:
                 job = fields.get("job") or header["job"]
                 self._watchers.setdefault(job, {})[received.route] = session.heard
             self._metrics.request(kind, sum(map(len, frames)), sum(map(len, binary)))
-            if frames or binary:
-                self._heap.used()
             reply = {"t": kind, "id": header["id"], **fields}
         except (ProtocolError, Refusal, UserError, sqlite3.Error, OSError) as error:
             reply, binary = {"t": "error", "id": _id(header), **_explain(error)}, []

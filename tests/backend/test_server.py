@@ -45,11 +45,15 @@ def can_enter(connection):
         socket.curve_publickey = connection.client_public_key.encode()
         socket.curve_secretkey = connection.client_secret_key.encode()
         socket.curve_serverkey = connection.server_public_key.encode()
+    socket.sndtimeo = 1000
     socket.connect(connection.address)
-    socket.send_multipart(framing.encode({"t": "ping", "id": 1}))
-    answered = bool(socket.poll(1000))
-    context.destroy(linger=0)
-    return answered
+    try:
+        socket.send_multipart(framing.encode({"t": "ping", "id": 1}))
+        return bool(socket.poll(1000))
+    except zmq.Again:  # refused before it could say a word
+        return False
+    finally:
+        context.destroy(linger=0)
 
 
 def other_keys():

@@ -8,29 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bpy
 
-from ..scene.imported import import_of
-from ..scene.live import give_way
-from ..scene.options import ImportOptions
 from ..server_job import ServerJob
 from ..wire.errors import UserError
-from .arriving import Arrival
 from .asking import Asking, WhatClip
-from .backend import Backend, Opening
-from .importing import hands_off, look_through_camera, push_undo
+from .attached import Attached
 from .keeping import Keeping, followed
+from .landing import Landing
 from .live import LiveViews
 from .preferences import BackendChoice
-from .properties import read_group
 from .queue_rows import sync
 from .reconstruction import Reconstruction, reconstruction_of
 from .server_jobs import ServerJobs
@@ -38,67 +31,36 @@ from .summary import Summary
 from .text import size
 
 if TYPE_CHECKING:
-    from ..client import Client, JobProgress
+    from ..client import JobProgress
 
 log = logging.getLogger(__name__)
 
 BUSY_S, IDLE_S = 0.1, 1.0  # how often the timer pumps while something happens, and while nothing does
 IMPORT_EVERY_S = 0.01  # and while a capture is imported: the window has its turn in between
 BUDGET_S = 0.005  # longest that one pump applies events
-IMPORT_S = 0.015  # about how long one pump imports, or, where the window itself is slow to draw,
-IMPORT_SHARE, IMPORT_MOST_S = 0.25, 0.5  # such a part of the time since the last pump, and no longer than this
 REDRAW_S = 0.5  # how often figures that run are drawn again
 KEPT_JOBS = 100  # that the queue shows at most; the oldest that have ended are forgotten
-QUIT_S = 3.0  # longest that Blender waits for our threads when it quits
 
 
-class Session:
-    """What Kinora is doing in this Blender. `state` is OFF, STARTING, CONNECTING, READY or LOST."""
+class Session(Attached):
+    """What Kinora is doing in this Blender."""
 
     def __init__(self) -> None:
-        self.state = "OFF"
-        self.note = ""  # what the artist should know of the backend: its machine, or why it is not there
-        self.hint = ""
-        self.choice = BackendChoice()
+        super().__init__()
         self.jobs: list[Reconstruction] = []
         self.asking = Asking()
         self.server = ServerJobs()
         self.keeping = Keeping()
         self.live = LiveViews()
-        self.same_host = False  # the backend sees this computer's files
-        self.lost_at = 0.0  # when the connection broke, by time.monotonic
-        self.restarted_at: float | None = None  # when another run of the same backend answered
-        self._instance = ""
+        self.landing = Landing()
         self._file = ""
-        self._backend: Backend | None = None
-        self._opening: Opening | None = None
         self._events: deque = deque()
         self._summaries: dict[Path, Summary | str] = {}
-        self._arrival: Arrival | None = None  # the import that is under way
         self._shown: object = None  # what the panels showed last
         self._happened: object = None  # and what of it was no mere number
         self._drawn = 0.0
-        self._pumped = time.perf_counter()  # when the last pump ended
-        self._import_s = IMPORT_S
 
     # ---- the backend -------------------------------------------------------------------------------------------
-
-    @property
-    def connection(self):
-        """The connection in use, or None."""
-        return self._backend.connection if self._backend else None
-
-    @property
-    def started_here(self) -> bool:
-        """The backend is a process that this Blender started and will stop."""
-        return self._backend is not None and self._backend.local is not None
-
-    @property
-    def client(self) -> Client:
-        """The client in use. Raises UserError when there is no backend."""
-        if self._backend is None:
-            raise UserError("The backend is not connected", "press Connect, or Start")
-        return self._backend.client
 
     def start_backend(self, choice: BackendChoice) -> None:
         """Find or start the backend; returns at once. Raises UserError when jobs still run on another one."""
@@ -107,9 +69,7 @@ class Session:
         if any(job.active for job in self.jobs) and self.state != "OFF":
             raise UserError("A job is running on another backend", "wait for it or cancel it")
         self.stop_backend()
-        choice.check()
-        self.choice, self.state, self.note, self.hint = choice, "STARTING", "", ""
-        self._opening = Opening(choice, bpy.app.online_access)
+        self._open(choice)
         wake()
 
     def stop_backend(self) -> None:
@@ -117,30 +77,15 @@ class Session:
 
         Jobs that it has go on when it does, and are followed again once it is connected.
         """
-        opening, backend = self._opening, self._backend
-        self._opening = self._backend = None
         self._events.clear()
-        self.asking, self.server, self.keeping, self.same_host = Asking(), ServerJobs(), Keeping(), False
-        self.restarted_at, self._instance = None, ""
+        self.asking, self.server, self.keeping = Asking(), ServerJobs(), Keeping()
+        self._leave()
         self._lose("", "", "The backend was stopped", "start it and reconstruct again")
-        if opening is not None:
-            opening.abandon()
-        if backend is not None:
-            stop = not self.choice.remote
-            threading.Thread(target=backend.close, args=(stop,), name="kinora-close", daemon=True).start()
 
     def close(self) -> None:
         """Leave no thread, no process and no half import of ours behind: for unregistering and quitting."""
-        if self._arrival is not None:
-            self._arrival.give_up()
-        opening, backend = self._opening, self._backend
-        self._opening = self._backend = None
-        if opening is not None:
-            opening.abandon(QUIT_S)
-        if backend is not None:
-            closing = threading.Thread(target=backend.close, args=(backend.local is not None,), daemon=True)
-            closing.start()
-            closing.join(QUIT_S)
+        self.landing.leave()
+        self._quit()
 
     # ---- jobs --------------------------------------------------------------------------------------------------
 
@@ -218,7 +163,7 @@ class Session:
     def cancel(self, job: Reconstruction) -> None:
         """Ask for a job to stop; returns at once. An import that is under way leaves nothing behind."""
         if job.state == "IMPORTING":
-            self._leave_import()
+            self.landing.leave()
             job.state, job.message = "DONE", "The import was cancelled"
             job.hint = f"the capture is in {job.folder}"
         elif job.active and job.ticket and self._backend is not None:
@@ -244,14 +189,15 @@ class Session:
         None when there is nothing to wait for.
         """
         began = time.perf_counter()
-        self._import_s = min(max(IMPORT_S, IMPORT_SHARE * (began - self._pumped)), IMPORT_MOST_S)
+        self.landing.begin_pump()
         try:
             return self._pump(began)
         finally:
-            self._pumped = time.perf_counter()
+            self.landing.end_pump()
 
     def _pump(self, began: float) -> float | None:
-        self._finish_opening()
+        if self._opened():
+            self._send_waiting()
         self.keeping.tick()
         if self._backend is not None:
             self._events.extend(self._backend.client.drain(frames=self.live.room))
@@ -263,40 +209,15 @@ class Session:
         self._import_next()
         sync(self)
         self._redraw()
-        if self._arrival is not None:
+        if self.landing.busy:
             return IMPORT_EVERY_S
         if self._opening is not None or self.asking.busy or self.server.busy or any(job.active for job in self.jobs):
             return BUSY_S
         return IDLE_S if self._backend is not None else None
 
-    def _finish_opening(self) -> None:
-        if self._opening is None:
-            return
-        try:
-            backend = self._opening.result()
-        except UserError as error:
-            self._opening = None
-            self._lose(error.message, error.hint)
-            return
-        except Exception as error:
-            log.error("the backend could not be reached", exc_info=error)
-            self._opening = None
-            self._lose(f"The backend could not be started: {error}", "see the system console")
-            return
-        if backend is not None:
-            self._opening, self._backend, self.state = None, backend, "CONNECTING"
-            self._send_waiting()
-
-    def _check_local(self) -> None:
-        """Notice that a backend of ours has died."""
-        if self._backend is not None and self._backend.ended:
-            backend, self._backend = self._backend, None
-            threading.Thread(target=backend.close, args=(False,), name="kinora-close", daemon=True).start()
-            self._lose("The backend has ended by itself", f"start it again; its log is {backend.local.log_file}")
-
     def _lose(self, note: str, note_hint: str, message: str = "", hint: str = "") -> None:
         """There is no backend any more, and `note` says why; `message` what that is to a job, when it is another."""
-        self.state, self.note, self.hint = "OFF", note, note_hint
+        super()._lose(note, note_hint)
         for job in self.jobs:
             if job.active and job.state != "IMPORTING":
                 job.leave(message or note, hint or note_hint)
@@ -321,8 +242,7 @@ class Session:
                 self._answered(event)
                 return
             case wire.Disconnected():
-                self.lost_at = self.lost_at if self.state == "LOST" else time.monotonic()
-                self.state, self.note, self.hint = "LOST", event.reason, event.hint
+                self._disconnected(event.reason, event.hint)
                 return
         job = next((j for j in self.jobs if j.ticket == event.ticket), None)
         if job is None:
@@ -354,12 +274,7 @@ class Session:
             self.server.refresh()
 
     def _connected(self, server: dict) -> None:
-        """The backend answers, for the first time or again; perhaps it is another run of it."""
-        if self._instance and server["instance"] != self._instance:
-            self.restarted_at = time.monotonic()
-        self._instance = server["instance"]
-        self.state, self.note, self.hint = "READY", machine(server), ""
-        self.same_host = server["same_host"]
+        super()._connected(server)
         self.server.refresh()
         key = self._backend.connection.server_public_key
         self.keeping.load(self._backend.client, key)
@@ -421,43 +336,16 @@ class Session:
                 job.state = "IMPORTING"
 
     def _import_next(self) -> None:
-        """Go on importing one finished capture, while the artist's hands are off the scene."""
+        """Go on importing one finished capture."""
         job = next((j for j in self.jobs if j.state == "IMPORTING"), None)
         if job is None or job.folder is None:
             return
         scene = job.scene.find()
         if scene is None:
-            self._leave_import()
+            self.landing.leave()
             self._done(job, job.folder)
-            return
-        if not hands_off(scene):
-            return
-        try:
-            if self._arrival is None:
-                options = read_group(ImportOptions, scene.kinora.import_options)
-                plate = str(job.clip) if job.clip.is_absolute() else ""
-                options = replace(options, plate_path=options.plate_path or plate)
-                self._arrival = Arrival(job.folder, job.scene, options)
-            collection = self._arrival.work(self._import_s)
-            job.stage_fraction = self._arrival.fraction
-            if collection is None:
-                return
-            give_way(import_of(collection, scene), job.folder, self._arrival.found)
-            if self._arrival.options.set_scene:
-                look_through_camera(scene)
-        except UserError as error:
-            job.message, job.hint = error.message, error.hint
-        except Exception as error:
-            log.exception("import failed")
-            job.message, job.hint = f"The import failed: {error}", "see the system console"
-        self._arrival = None
-        job.state = "DONE"
-        push_undo("Import Kinora Capture")
-
-    def _leave_import(self) -> None:
-        if self._arrival is not None:
-            self._arrival.give_up()
-            self._arrival = None
+        else:
+            self.landing.work(job, scene)
 
     def _view(self) -> tuple:
         """What the panels show of this session."""
@@ -483,11 +371,6 @@ def moved(event: JobProgress) -> str:
         return ""
     rate = f", {size(round(event.bytes_per_s))}/s" if event.bytes_per_s else ""
     return f"{size(event.done_bytes)} of {size(event.total_bytes)}{rate}"
-
-
-def machine(server: dict) -> str:
-    """The machine that a backend runs on, in few words."""
-    return str(server.get("gpu") or "CPU")
 
 
 def redraw() -> None:

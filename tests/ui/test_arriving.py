@@ -9,7 +9,7 @@ import pytest
 
 from blender_addon.scene.imported import imported_in
 from blender_addon.scene.report import ImportReport
-from blender_addon.ui import session as session_module
+from blender_addon.ui import landing
 from tests.scene.captures import player_of
 
 from .conftest import pump_until
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("server")
 @pytest.fixture
 def half_way(session, scene, tmp_path, monkeypatch):
     """A job whose capture is imported one step a pump, and about half of it is."""
-    monkeypatch.setattr(session_module, "IMPORT_S", 0.0)
-    monkeypatch.setattr(session_module, "IMPORT_SHARE", 0.0)
+    monkeypatch.setattr(landing, "IMPORT_S", 0.0)
+    monkeypatch.setattr(landing, "IMPORT_SHARE", 0.0)
     scene.kinora.live = False
     bpy.ops.ed.undo_push(message="Before")
     clip = tmp_path / "street.mp4"
@@ -132,11 +132,11 @@ def test_unregistering_in_the_middle_leaves_nothing(session, scene, half_way):
 
 def test_a_window_that_is_slow_to_draw_is_given_more_of_an_import_at_a_time(session, monkeypatch):
     """A quarter of the time between two pumps, within limits: else an import takes a redraw for each of its steps."""
-    now = session._pumped
-    monkeypatch.setattr(session_module.time, "perf_counter", lambda: now)
+    now = session.landing._rested
+    monkeypatch.setattr(landing.time, "perf_counter", lambda: now)
     seen = []
     for away in (0.01, 0.1, 1.0, 10.0):
         now += away
         session.pump()
-        seen.append(session._import_s)
+        seen.append(session.landing.seconds)
     assert seen == pytest.approx([0.015, 0.025, 0.25, 0.5])

@@ -23,6 +23,7 @@ from blender_addon.wire.capture import (
     ClipInfo,
     EngineStamp,
     FrameReport,
+    MetricScale,
     PlateMap,
     ShotReport,
     Tracks,
@@ -37,11 +38,13 @@ from blender_addon.wire.gltf import GltfFile
 from blender_addon.wire.live import LiveFrame
 from blender_addon.wire.settings import (
     ENGINES,
+    TASKS,
     ClassicalSettings,
     ClipSettings,
     EngineInfo,
     JobSettings,
     LensSettings,
+    MASt3RSettings,
     MonST3RSettings,
 )
 
@@ -50,6 +53,7 @@ __all__ = [
     "CONFIDENCE_FILLED",
     "CONFIDENCE_MEASURED",
     "ENGINES",
+    "TASKS",
     "Cancelled",
     "Capture",
     "ClassicalSettings",
@@ -66,6 +70,8 @@ __all__ = [
     "KinoraError",
     "LensSettings",
     "LiveFrame",
+    "LocaliseSettings",
+    "MetricScale",
     "MonST3RSettings",
     "PlateMap",
     "ProtocolError",
@@ -73,6 +79,7 @@ __all__ = [
     "Tracks",
     "UserError",
     "bundle",
+    "engine_info",
     "capture",
     "check_writable",
     "compact",

@@ -139,6 +139,28 @@ class ShotReport:
 
 
 @dataclass(frozen=True)
+class MetricScale:
+    """How long the unit of a capture is whose unit is not the metre; measured afterwards, and applied to no file.
+
+    `metres_per_unit` lies between `low` and `high` in 95 of 100 cases, as far as the pairs of frames that said so tell;
+    `spread` is the standard deviation of a single pair's answer, as a share of it, and `pairs` how many agreed.
+    `source` names what was asked, and `weights` the checkpoints. Raises ValueError for numbers that are no scale.
+    """
+
+    metres_per_unit: float
+    low: float
+    high: float
+    spread: float
+    pairs: int
+    source: str
+    weights: tuple[dict, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low <= self.metres_per_unit <= self.high < math.inf or not 0 <= self.spread < math.inf:
+            raise ValueError(f"{self.metres_per_unit} metres per unit, {self.low} to {self.high}, is no scale")
+
+
+@dataclass(frozen=True)
 class Tracks:
     """Sparse points that the camera solve measured: what reprojection errors are computed from.
 
@@ -189,6 +211,7 @@ class Capture:
     plate_masks: np.ndarray | None = None
     objects: np.ndarray | None = None
     velocity: np.ndarray | None = None
+    scale: MetricScale | None = None  # of one that is not metric, once it was measured
     folder: Path | None = None  # where it was read from
 
     def __post_init__(self) -> None:
@@ -252,6 +275,7 @@ def metadata(capture: Capture) -> dict[str, Any]:
         "frames": [asdict(f) for f in capture.frames],
         "shot": asdict(capture.shot),
         "timings": [{"stage": stage, "seconds": round(seconds, 3)} for stage, seconds in capture.timings],
+        **({} if capture.scale is None else {"scale": asdict(capture.scale)}),
     }
 
 
@@ -347,6 +371,7 @@ def read_capture(folder: Path | str) -> Capture:
             objects=_optional_array(folder / "objects.npy", np.uint8),
             velocity=_optional_array(folder / "velocity.npy", np.float16),
             timings=tuple((t["stage"], t["seconds"]) for t in info["timings"]),
+            scale=_read_scale(info.get("scale")),
             folder=folder.absolute(),
         )
     except (
@@ -396,6 +421,15 @@ def _read_tracks(path: Path) -> Tracks | None:
             raise ValueError("the tracks are compressed")
     with np.load(path, allow_pickle=False) as arrays:
         return Tracks(**{k: arrays[k] for k in arrays.files})
+
+
+def _read_scale(entry: Any) -> MetricScale | None:
+    if entry is None:
+        return None
+    numbers = {name: float(entry[name]) for name in ("metres_per_unit", "low", "high", "spread")}
+    return MetricScale(
+        **numbers, pairs=int(entry["pairs"]), source=str(entry["source"]), weights=tuple(entry["weights"])
+    )
 
 
 def _stays_inside(name: Any) -> bool:

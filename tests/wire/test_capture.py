@@ -14,7 +14,14 @@ import pytest
 
 from backend.export import CAPTURE_FILES
 from blender_addon.wire import capture as capture_module
-from blender_addon.wire.capture import Capture, FrameReport, read_capture, read_metadata, write_capture
+from blender_addon.wire.capture import (
+    Capture,
+    FrameReport,
+    MetricScale,
+    read_capture,
+    read_metadata,
+    write_capture,
+)
 from blender_addon.wire.errors import UserError
 from tests.worlds import as_capture, room
 
@@ -118,6 +125,26 @@ def test_a_full_capture_holds_the_files_of_the_format(capture, tmp_path):
     info = read_metadata(folder)
     assert set(info["files"]) == names - {"capture.json"}
     assert {"images", "scene_glb"} <= set(info)
+
+
+def test_a_measured_scale_is_kept_beside_the_unit(capture, tmp_path):
+    scale = MetricScale(0.37, 0.35, 0.40, 0.04, pairs=9, source="mast3r", weights=({"name": "mast3r"},))
+    folder = write_capture(replace(capture, metric=False, scale=scale), tmp_path / "shot")
+    found = read_capture(folder)
+    assert found.scale == scale
+    assert not found.metric
+    np.testing.assert_array_equal(found.depth, capture.depth)
+    assert read_metadata(write_capture(capture, tmp_path / "other")).get("scale") is None
+
+
+@pytest.mark.parametrize("wrong", [0, -1, float("nan"), float("inf"), "long", None, []])
+def test_a_scale_that_is_none_is_damage(capture, tmp_path, wrong):
+    folder = write_capture(replace(capture, scale=MetricScale(1, 1, 1, 0, 1, "mast3r")), tmp_path / "shot")
+    info = read_metadata(folder)
+    info["scale"]["metres_per_unit"] = wrong
+    (folder / "capture.json").write_text(json.dumps(info))
+    with pytest.raises(UserError, match="damaged"):
+        read_capture(folder)
 
 
 def test_a_folder_with_other_things_is_refused(capture, tmp_path):

@@ -44,8 +44,10 @@ from blender_addon.wire.settings import (
     EngineInfo,
     JobSettings,
     LensSettings,
+    LocaliseSettings,
     MASt3RSettings,
     MonST3RSettings,
+    engine_info,
 )
 
 __all__ = [
@@ -71,6 +73,7 @@ __all__ = [
     "LensSettings",
     "LiveFrame",
     "LocaliseSettings",
+    "MASt3RSettings",
     "MetricScale",
     "MonST3RSettings",
     "PlateMap",
@@ -79,11 +82,11 @@ __all__ = [
     "Tracks",
     "UserError",
     "bundle",
-    "engine_info",
     "capture",
     "check_writable",
     "compact",
     "connection",
+    "engine_info",
     "errors",
     "flush",
     "framing",

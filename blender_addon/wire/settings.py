@@ -250,8 +250,196 @@ class MonST3RSettings(Settings):
 
 
 @dataclass(frozen=True)
+class MASt3RSettings(Settings):
+    """Settings of the MASt3R engine; docs/mast3r.md says which option of the original each one answers."""
+
+    footage: str = option(
+        "auto",
+        "Footage",
+        "Whether the frames follow each other",
+        choices=(
+            ("auto", "Automatic", "A video is a sequence, a folder of images is a set"),
+            ("sequence", "Sequence", "Each frame shows nearly what the one before it shows"),
+            ("set", "Set", "Photographs of one place, in any order"),
+        ),
+    )
+    scene_graph: str = option(
+        "auto",
+        "Pairs",
+        "Which frames are compared with each other",
+        choices=(
+            ("auto", "Automatic", "All of few frames; else doubling distances in a sequence, the most alike in a set"),
+            ("complete", "All", "Every frame with every other one: for a few dozen"),
+            ("retrieval", "Most Alike", "Each frame with those that look most like it"),
+            ("swin", "Neighbours", "Neighbours at distances 1, 2, 3 and so on"),
+            ("logwin", "Doubling Distances", "Neighbours at distances 1, 2, 4, 8 and so on"),
+            ("oneref", "First Frame", "Every frame with the first one: for small motion"),
+        ),
+        advanced=True,
+    )
+    neighbours: int = option(
+        6, "Neighbours", "How many other frames each frame is compared with", minimum=1, maximum=30, advanced=True
+    )
+    key_images: int = option(
+        20,
+        "Key Images",
+        "With the most alike: so many images that differ most are all compared with each other",
+        minimum=2,
+        maximum=200,
+        advanced=True,
+    )
+    cyclic: bool = option(
+        False, "Cyclic", "The clip ends where it began: compare its last frames with its first", advanced=True
+    )
+    solve_every: int = option(
+        1,
+        "Solve Every",
+        "Solve every n-th frame of a sequence; the ones between get their camera and depth from these",
+        minimum=1,
+        maximum=100,
+        unit="frames",
+    )
+    solve_fps: float = option(
+        0.0,
+        "Solve Rate",
+        "Solve about so many frames of a sequence a second, and fill in the ones between; 0 goes by Solve Every",
+        minimum=0.0,
+        maximum=240.0,
+        advanced=True,
+    )
+    lens: str = option(
+        "auto",
+        "Lens",
+        "How many focal lengths are solved when the lens is not known; a known one is kept",
+        choices=(
+            ("auto", "Automatic", "One for a sequence, each image its own in a set"),
+            ("shared", "Shared", "All frames were shot with one lens at one focal length"),
+            ("each", "Per Image", "Each image has a focal length of its own, as after zooming"),
+        ),
+    )
+    principal_point: bool = option(
+        False,
+        "Principal Point",
+        "Solve where the lens looks, too; without it the middle of the picture, which is more precise",
+        advanced=True,
+    )
+    match_confidence: float = option(
+        5.0,
+        "Match Confidence",
+        "Pairs none of whose matches is surer than this hold frames together by their points alone",
+        minimum=0.0,
+        maximum=30.0,
+        advanced=True,
+    )
+    clean_points: bool = option(
+        True, "Clean Points", "Take the confidence from points that hang in front of what other frames see"
+    )
+    min_confidence: float = option(
+        1.5, "Confidence", "Points below this confidence are hidden at first", minimum=1.0, maximum=100.0, advanced=True
+    )
+    refine_camera: bool = option(
+        True,
+        "Refine Camera",
+        "Bundle adjustment of points tracked on the plate of a sequence, kept where it lowers the error",
+    )
+    precision: str = option(
+        "auto",
+        "Precision",
+        "How exactly the network calculates",
+        choices=(
+            ("auto", "Automatic", "Fast on graphics cards that can, exact elsewhere"),
+            ("exact", "Exact", "32-bit numbers throughout"),
+            ("fast", "Fast", "16-bit numbers in the trunk"),
+            ("fastest", "Fastest", "16-bit numbers throughout"),
+            ("compiled", "Fast and Compiled", "As Fast, compiled for the card: minutes before the first pair"),
+        ),
+        advanced=True,
+    )
+    pairs_at_once: int = option(
+        0,
+        "Pairs at Once",
+        "Most pairs the network is given at a time; 0 fits the memory",
+        minimum=0,
+        maximum=256,
+        advanced=True,
+    )
+
+
+@dataclass(frozen=True)
+class LocaliseSettings(Settings):
+    """Settings for putting a plate, a clip or one image, into the world of an earlier capture."""
+
+    reference: str = option(
+        "", "Reference", "Id of the job on this backend whose capture the plate is put into", advanced=True
+    )
+    still: bool = option(
+        False, "Only This Image", "The plate is the chosen image alone, even where it is one of a numbered sequence"
+    )
+    near_frame: int = option(
+        -1,
+        "Near Frame",
+        "Frame of the capture, counted from 0, that shows what the plate begins with; -1 finds it",
+        minimum=-1,
+        unit="frames",
+    )
+    matcher: str = option(
+        "auto",
+        "Matching",
+        "What finds the same points in the plate and the capture",
+        choices=(
+            ("auto", "Automatic", "MASt3R where its weights are installed, else Classic"),
+            ("classic", "Classic", "SIFT features: no weights, any computer, similar views and light"),
+            ("mast3r", "MASt3R", "A network of 2.8 GB: far apart views, no commercial use"),
+        ),
+    )
+    zoom: bool = option(
+        False, "Zoom", "The focal length changes within the plate: find it for each frame, where it is not known"
+    )
+    compare: int = option(
+        5,
+        "Compare With",
+        "How many frames of the capture each frame of the plate is matched with",
+        minimum=1,
+        maximum=50,
+        unit="frames",
+        advanced=True,
+    )
+    max_error_px: float = option(
+        0.0,
+        "Largest Error",
+        "How far a point may be off on the plate and still count; 0 takes 0.6 % of the picture's diagonal",
+        minimum=0.0,
+        maximum=100.0,
+        unit="px",
+        advanced=True,
+    )
+    match_confidence: float = option(
+        1.001,
+        "Match Confidence",
+        "MASt3R's matches below this confidence are not used",
+        minimum=0.0,
+        maximum=100.0,
+        advanced=True,
+    )
+    precision: str = option(
+        "auto",
+        "Precision",
+        "How exactly the network calculates",
+        choices=(
+            ("auto", "Automatic", "Fast on graphics cards that can, exact elsewhere"),
+            ("exact", "Exact", "32-bit numbers throughout"),
+            ("fast", "Fast", "16-bit numbers in the trunk"),
+        ),
+        advanced=True,
+    )
+
+
+@dataclass(frozen=True)
 class EngineInfo:
-    """What an artist must know of an engine before choosing it."""
+    """What an artist must know of an engine before choosing it.
+
+    It works with clips of at least `least_frames`.
+    """
 
     name: str
     label: str
@@ -259,6 +447,7 @@ class EngineInfo:
     licence: str
     commercial_use: bool
     settings: type[Settings]
+    least_frames: int = 3
 
 
 ENGINES: dict[str, EngineInfo] = {
@@ -278,7 +467,38 @@ ENGINES: dict[str, EngineInfo] = {
         commercial_use=False,
         settings=MonST3RSettings,
     ),
+    "mast3r": EngineInfo(
+        name="mast3r",
+        label="MASt3R",
+        description="Sets that stand still, in metres, from two images on, by a network: weights of 2.8 GB",
+        licence="CC-BY-NC-SA-4.0",
+        commercial_use=False,
+        settings=MASt3RSettings,
+        least_frames=2,
+    ),
 }
+
+
+#: What else is done with a clip: jobs as those of the engines, but each is asked for in a place of its own.
+TASKS: dict[str, EngineInfo] = {
+    "localise": EngineInfo(
+        name="localise",
+        label="Localise",
+        description="Puts a clip or an image into the world of an earlier capture",
+        licence="GPL-3.0-or-later",
+        commercial_use=True,
+        settings=LocaliseSettings,
+        least_frames=1,
+    ),
+}
+
+
+def engine_info(name: str) -> EngineInfo:
+    """The engine or task of that name. Raises UserError when there is none."""
+    info = ENGINES.get(name) or TASKS.get(name)
+    if info is None:
+        raise UserError(f"There is no engine '{name[:80]}'", f"choose one of {', '.join(ENGINES)}")
+    return info
 
 
 @dataclass(frozen=True)
@@ -293,9 +513,7 @@ class JobSettings:
     GROUPS: ClassVar[tuple[str, ...]] = ("clip", "lens", "engine_settings")
 
     def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise UserError(f"There is no engine '{self.engine}'", f"choose one of {', '.join(ENGINES)}")
-        expected = ENGINES[self.engine].settings
+        expected = engine_info(self.engine).settings
         if type(self.engine_settings) is not expected:
             raise UserError(f"The engine '{self.engine}' takes {expected.__name__}")
 
@@ -309,16 +527,15 @@ class JobSettings:
         if not isinstance(data, dict):
             raise UserError("Job settings must be a table")
         engine = data.get("engine", "classical")
-        if not isinstance(engine, str) or engine not in ENGINES:
-            raise UserError(f"There is no engine '{str(engine)[:80]}'", f"choose one of {', '.join(ENGINES)}")
+        info = engine_info(str(engine))
         unknown = sorted(set(map(str, data)) - {"engine", *cls.GROUPS})
         if unknown:
             raise UserError(f"Unknown group of settings '{unknown[0][:80]}'", "update the add-on and the backend")
         return cls(
-            engine=engine,
+            engine=info.name,
             clip=ClipSettings.from_json(data.get("clip", {})),
             lens=LensSettings.from_json(data.get("lens", {})),
-            engine_settings=ENGINES[engine].settings.from_json(data.get("engine_settings", {})),
+            engine_settings=info.settings.from_json(data.get("engine_settings", {})),
         )
 
     def canonical(self) -> bytes:

@@ -17,14 +17,15 @@ from .footage.store import FrameStore, Undistortion, grid_of, resize
 from .known_cameras import KnownCameras
 from .run import Run
 from .stage_memory import file_digest
-from .wire import ClipInfo, ClipSettings, LensSettings, PlateMap, UserError
+from .wire import ClipInfo, ClipSettings, EngineInfo, LensSettings, PlateMap, UserError
 
 #: Long side of the frame store, unless the job's own resolution asks for more; larger plates are shrunk to it.
 STORE_LONG_SIDE = 1600
 #: Decoded frames are kept for later jobs when they took longer than this: from the disk they come at 1 GB a second.
 KEPT_FROM_S = 3.0
-#: Fewest frames that a reconstruction is tried from: two views fix a scene, the third tells whether they were right.
-MIN_FRAMES = 3
+#: Fewest frames that a reconstruction is tried from, unless an engine says otherwise: two views fix a scene, the third
+#: tells whether they were right.
+MIN_FRAMES = EngineInfo.least_frames
 #: Most frames of one job.
 MAX_FRAMES = 2000
 
@@ -79,14 +80,20 @@ class Clip:
 
 
 def open_clip(
-    source: Path, settings: ClipSettings, run: Run, *, masks: Path | None = None, lens: LensSettings | None = None
+    source: Path,
+    settings: ClipSettings,
+    run: Run,
+    *,
+    masks: Path | None = None,
+    lens: LensSettings | None = None,
+    least_frames: int = MIN_FRAMES,
 ) -> Clip:
     """Decode `source` (a video, an image folder or one image of a sequence) into a frame store in `run.work_dir`.
 
     Frame indices count decoded source frames from 0; timestamps are seconds since source frame 0, by the container's
     own clock. `masks` is a folder or video of known motion masks (white moves), one for each used or each source
     frame, of the plate's size. With distortion in `lens` the store holds undistorted frames. Raises UserError for
-    what the user can fix, with the reason, and Cancelled within one frame's time.
+    what the user can fix, with the reason, such as fewer than `least_frames`, and Cancelled within one frame's time.
     """
     if run.work_dir is None:
         raise ValueError("open_clip needs run.work_dir, a folder for the frame store")
@@ -98,7 +105,7 @@ def open_clip(
     long_side = max(STORE_LONG_SIDE, settings.long_side)
 
     def decode() -> _Decoded:
-        return _decode(footage, sampling, long_side, lens, run, share)
+        return _decode(footage, sampling, long_side, lens, run, share, least_frames)
 
     made_from: dict[str, Any] = {}
     if run.memory is not None:
@@ -109,6 +116,7 @@ def open_clip(
     decoded = run.remember("Frames", made_from, decode, (_Decoded,), KEPT_FROM_S)
     decoded.tell(footage)
     indices = decoded.indices
+    _check_range(footage, sampling, len(indices), least_frames)  # an earlier job may have been content with fewer
     grid = _Grid(footage.plate_size, long_side, lens)
     known_masks = None if masks is None else _read_masks(Path(masks), indices, grid, run, share)
     info = ClipInfo(
@@ -158,7 +166,7 @@ class _Decoded:
 
 
 def _decode(
-    footage: Footage, sampling: Sampling, long_side: int, lens: LensSettings, run: Run, share: float
+    footage: Footage, sampling: Sampling, long_side: int, lens: LensSettings, run: Run, share: float, least_frames: int
 ) -> _Decoded:
     """Read the footage into a frame store in `run.work_dir`."""
     grid: _Grid | None = None
@@ -175,7 +183,7 @@ def _decode(
             store.append(grid.put(picture))
             indices.append(picture.index)
     indices = [i for i in indices if i < len(footage.seconds)]  # of a cut file, only the readable prefix
-    _check_range(footage, sampling, len(indices))
+    _check_range(footage, sampling, len(indices), least_frames)
     return _Decoded.of(store.read(len(indices)), indices, footage)
 
 
@@ -206,7 +214,7 @@ def _read(footage: Footage, sampling: Sampling, run: Run, begin: float, end: flo
             yield picture
 
 
-def _check_range(footage: Footage, sampling: Sampling, used: int) -> None:
+def _check_range(footage: Footage, sampling: Sampling, used: int, least: int) -> None:
     """Raise UserError when the frames read are not those that were asked for, or too few."""
     read = len(footage.seconds)
     if read == 0:
@@ -216,14 +224,14 @@ def _check_range(footage: Footage, sampling: Sampling, used: int) -> None:
         raise UserError(
             f"Frame {asked} is outside the clip, which has {read} frames", f"use frames from 0 to {read - 1}"
         )
-    if read < MIN_FRAMES:
+    if read < least:
         raise UserError(
             f"The clip has {read} frame{'s' * (read > 1)}, which cannot give a camera path",
-            f"give a clip of at least {MIN_FRAMES} frames",
+            f"give a clip of at least {least} frames",
         )
-    if used < MIN_FRAMES:
+    if used < least:
         raise UserError(
-            f"The chosen range holds {used} frame{'s' * (used > 1)}; at least {MIN_FRAMES} are needed",
+            f"The chosen range holds {used} frame{'s' * (used > 1)}; at least {least} are needed",
             "widen the range or lower Step",
         )
 

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 
-from .clip import MAX_FRAMES, MIN_FRAMES
+from .clip import MAX_FRAMES
 from .cost import Cost, Footage
 from .footage import Sampling
 from .machine import Machine
 from .nets.manifest import Model, model_named, size_in_words
 from .nets.receipt import Receipt, weights_folder
-from .wire import Estimate, JobSettings, UserError
+from .wire import Estimate, JobSettings, UserError, engine_info
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def estimate(
     footage = Footage(width, height, tuple(i / fps for i in used))
     free = {"memory_free": machine.memory_free, "gpu_free": machine.gpu_free}
     try:
-        _check_length(len(used))
+        _check_length(len(used), engine_info(settings.engine).least_frames)
         cost = cost_of(footage, settings, machine)
     except UserError as error:
         return Estimate(len(used), 0.0, 0.0, 0, **free, problem=error.message, hint=error.hint)
@@ -104,9 +104,9 @@ def ratio_of(taken: Mapping[str, float], expected: Cost) -> float | None:
     return sum(taken[stage] for stage in done) / sum(done.values())
 
 
-def _check_length(frames: int) -> None:
-    if frames < MIN_FRAMES:
-        raise UserError(f"The range holds {frames} frame{'s' * (frames != 1)}; at least {MIN_FRAMES} are needed")
+def _check_length(frames: int, least: int) -> None:
+    if frames < least:
+        raise UserError(f"The range holds {frames} frame{'s' * (frames != 1)}; at least {least} are needed")
     if frames > MAX_FRAMES:
         raise UserError(f"{frames} frames are more than the {MAX_FRAMES} of one job", "raise Step, or use a part")
 

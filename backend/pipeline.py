@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .classical.flow import Flows, next_flows
-from .clip import open_clip
+from .clip import Clip, open_clip
 from .engines import load_engine
 from .export import CAPTURE_FILES
 from .known_cameras import read_known_cameras
@@ -17,7 +17,7 @@ from .movers import number_movers
 from .room import reconstruct_in_room
 from .run import Run
 from .scene_flow import velocities
-from .wire import Capture, JobSettings, write_capture
+from .wire import ENGINES, Capture, JobSettings, write_capture
 from .wire import capture as capture_format
 
 Writer = Callable[[Capture, Path], dict[str, Any] | None]
@@ -60,7 +60,7 @@ def reconstruct(
     with tempfile.TemporaryDirectory(prefix="kinora-", dir=run.work_dir, ignore_cleanup_errors=True) as scratch:
         run.work_dir = Path(scratch)
         with run.stage("Reading the clip"):
-            clip = open_clip(source, settings.clip, run, masks=masks, lens=settings.lens)
+            clip = opened(source, settings, run, masks)
             clip = replace(clip, known_cameras=read_known_cameras(clip.info, poses, intrinsics))
         capture = reconstruct_in_room(engine, clip, settings, run)
         with run.stage("Following movers"):
@@ -80,9 +80,15 @@ def help_job(source: Path, settings: JobSettings, run: Run, *, masks: Path | Non
     with tempfile.TemporaryDirectory(prefix="kinora-", dir=run.work_dir, ignore_cleanup_errors=True) as scratch:
         run.work_dir = Path(scratch)
         with run.stage("Reading the clip"), run.decoding():
-            clip = open_clip(source, settings.clip, run, masks=masks, lens=settings.lens)
+            clip = opened(source, settings, run, masks)
         with run.stage("Helping"):
             engine.help(clip, settings, run)
+
+
+def opened(source: Path, settings: JobSettings, run: Run, masks: Path | None) -> Clip:
+    """The clip of a job. Raises as `open_clip` does."""
+    least = ENGINES[settings.engine].least_frames
+    return open_clip(source, settings.clip, run, masks=masks, lens=settings.lens, least_frames=least)
 
 
 def with_movers(capture: Capture, run: Run) -> Capture:

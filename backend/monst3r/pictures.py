@@ -11,7 +11,7 @@ import numpy as np
 from ..clip import Clip
 from ..footage.store import resize
 from ..run import Run
-from ..wire import MonST3RSettings, PlateMap, UserError
+from ..wire import MASt3RSettings, MonST3RSettings, PlateMap, UserError
 from .preprocess import SQUARE_SIZE, Grid, grid_for, on_grid
 
 #: A clip none of whose pixels is brighter than this is black; one that changes by less is frozen.
@@ -75,8 +75,10 @@ def pictures_of(clip: Clip, long_side: int, run: Run, square: bool = False) -> P
     return Pictures(rgb, grid, clip.store_map)
 
 
-def key_frames(timestamps: tuple[float, ...], options: MonST3RSettings) -> np.ndarray:
-    """(K,) which of the frames are solved: every n-th, or about so many a second, and the last. At least three.
+def key_frames(
+    timestamps: tuple[float, ...], options: MonST3RSettings | MASt3RSettings, least: int = 3
+) -> np.ndarray:
+    """(K,) which of the frames are solved: every n-th, or about so many a second, and the last. At least `least`.
 
     Raises UserError when fewer are left.
     """
@@ -90,6 +92,6 @@ def key_frames(timestamps: tuple[float, ...], options: MonST3RSettings) -> np.nd
     else:
         keys = np.arange(0, count, options.solve_every)
     keys = np.unique(np.append(keys, count - 1))
-    if len(keys) < 3:
+    if len(keys) < least:
         raise UserError(f"Only {len(keys)} of {count} frames would be solved", "lower Solve Every, or raise Solve Rate")
     return keys

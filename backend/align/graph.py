@@ -41,7 +41,7 @@ def make_pairs(scene_graph: str, frame_count: int, symmetrize: bool = True, pref
     never = scene_graph.startswith(("oneref", "swin-1"))
     if frame_count == 2 or (symmetrize and not never):
         pairs = pairs + [(j, i) for i, j in pairs]
-    return pairs if prefilter is None else _filtered(pairs, prefilter, frame_count)
+    return pairs if prefilter is None else filter_pairs(pairs, prefilter, frame_count)
 
 
 def _one_reference(reference: int, frame_count: int) -> list[Pair]:
@@ -67,7 +67,8 @@ def _windowed(name: str, window: int, frame_count: int, cyclic: bool) -> list[Pa
     return sorted(pair for pair in inside if name != "logwin" or pair[0] != pair[1])
 
 
-def _filtered(pairs: list[Pair], prefilter: str, frame_count: int) -> list[Pair]:
+def filter_pairs(pairs: list[Pair], prefilter: str, frame_count: int) -> list[Pair]:
+    """Pairs of frames at most K apart: along the clip for `seqK`, around it for `cycK`. Raises UserError for others."""
     match = re.fullmatch(r"(seq|cyc)(\d+)", prefilter)
     if not match:
         raise UserError(f"There is no pair filter {prefilter!r}", "choose seqK or cycK with a whole number K")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -46,6 +47,35 @@ def recipe_state(config: PairwiseConfig, salt: int) -> dict[str, Tensor]:
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in PairwiseNet(config).state_dict().items()}
     return {name: recipe_tensor(name, shape, salt) for name, shape in shapes.items()}
+
+
+def formula_state(shapes: Mapping[str, Iterable[int]]) -> dict[str, Tensor]:
+    """The weights that the recorded full-size MASt3R network has: a hash of each element's place, no generator."""
+    return {name: _formula_tensor(name, tuple(shapes[name]), o) for o, name in enumerate(sorted(shapes))}
+
+
+def _formula_tensor(name: str, shape: tuple[int, ...], order: int) -> Tensor:
+    if name == "mask_token":
+        return torch.zeros(shape)
+    fan = shape[0] if name.endswith(("act_postprocess.0.1.weight", "act_postprocess.1.1.weight")) else None
+    if "norm" in name:
+        gain, mean = (0.1, 1.0) if name.endswith("weight") else (0.05, 0.0)
+    elif len(shape) == 1:
+        gain, mean = 0.05, 0.0
+    else:
+        gain = (0.25 if name.endswith("head.4.weight") else 1.0) * np.sqrt(3 / (fan or math.prod(shape[1:])))
+        mean = 0.0
+    values = np.empty(math.prod(shape), np.float32)
+    for start in range(0, len(values), 2**18):  # what stays in a processor's cache
+        x = np.arange(start, min(start + 2**18, len(values)), dtype=np.uint32)
+        x += np.uint32((order * 0x9E3779B9 + 11) % 2**32)
+        x ^= x >> np.uint32(16)
+        x *= np.uint32(0x85EBCA6B)
+        x ^= x >> np.uint32(13)
+        x *= np.uint32(0xC2B2AE35)
+        x ^= x >> np.uint32(16)
+        values[start : start + len(x)] = mean + (x / 2**31 - 1) * gain
+    return torch.from_numpy(values).view(shape)
 
 
 def published_names(config: PairwiseConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

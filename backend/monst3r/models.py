@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from ..align.predictions import PairFlows, PairPredictions
-from ..nets.checkpoint import load_strictly, read_checkpoint, with_second_decoder
+from ..nets.checkpoint import read_checkpoint, with_second_decoder
 from ..nets.flow import ClassicalFlow
-from ..nets.pairwise import PairwiseConfig, PairwiseNet, aliases
+from ..nets.pairwise import PairwiseNet
 from ..nets.precision import EXACT, FAST, FASTEST, Precision, precision_for
 from ..nets.predict import PairPredictor
 from ..nets.raft import RaftFlow, load_flow
@@ -83,11 +83,7 @@ def load_pair_source(
 def load_pairwise(installed: Installed) -> PairwiseNet:
     """The two-view network of an installed checkpoint."""
     checkpoint = read_checkpoint(installed.checkpoint, installed.model.title)
-    config = PairwiseConfig.from_fields(checkpoint.config)
-    with torch.device("meta"):
-        network = PairwiseNet(config)
-    load_strictly(network, replace(checkpoint, tensors=with_second_decoder(checkpoint.tensors)), aliases(config))
-    return network.eval().requires_grad_(False)
+    return PairwiseNet.from_checkpoint(replace(checkpoint, tensors=with_second_decoder(checkpoint.tensors)))
 
 
 def precision_of(options: MonST3RSettings, device: torch.device) -> Precision:

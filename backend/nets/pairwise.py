@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .checkpoint import Checkpoint, load_strictly
 from .dpt import DPTHead
 from .pairwise_config import PairwiseConfig, aliases, published_state
 from .precision import EXACT, Precision
@@ -101,6 +103,8 @@ class DenseHead(nn.Module):
 class PairwiseNet(nn.Module):
     """The network; its state dict has the published names, less the second names of `aliases`."""
 
+    Config: ClassVar[type[PairwiseConfig]] = PairwiseConfig
+
     def __init__(self, config: PairwiseConfig) -> None:
         super().__init__()
         self.config = c = config
@@ -118,13 +122,21 @@ class PairwiseNet(nn.Module):
         )
         self.dec_norm = LayerNorm(c.dec_embed_dim)
         for name in ("downstream_head1", "downstream_head2"):
-            head = DenseHead(c) if c.head == "dpt" else LinearHead(c.dec_embed_dim, c.patch_size)
-            self.add_module(name, head)
+            self.add_module(name, self._new_head())
 
     @classmethod
-    def from_state(
-        cls, config: PairwiseConfig, state: Mapping[str, Tensor], precision: Precision = EXACT
-    ) -> PairwiseNet:
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> Self:
+        """The network of a checkpoint, for inference, its tensors still in the file.
+
+        Raises UserError, naming what differs, where it is another network's.
+        """
+        with torch.device("meta"):
+            net = cls(cls.Config.from_fields(checkpoint.config))
+        load_strictly(net, checkpoint, aliases(net.config))
+        return net.eval().requires_grad_(False)
+
+    @classmethod
+    def from_state(cls, config: PairwiseConfig, state: Mapping[str, Tensor], precision: Precision = EXACT) -> Self:
         """A network for inference that takes over the tensors of a published state dict, without a copy of its own.
 
         Raises RuntimeError, naming the keys, where keys or shapes do not agree.
@@ -134,7 +146,7 @@ class PairwiseNet(nn.Module):
         net.load_state_dict(published_state(config, state), strict=True, assign=True)
         return net.eval().requires_grad_(False).calculating(precision)
 
-    def calculating(self, precision: Precision) -> PairwiseNet:
+    def calculating(self, precision: Precision) -> Self:
         """This network, its weights brought to a precision; what was rounded before stays rounded."""
         heads = (self.downstream_head1, self.downstream_head2)
         in_heads = {id(module) for head in heads for module in head.modules()}
@@ -152,6 +164,10 @@ class PairwiseNet(nn.Module):
                 module.compile()
         self.precision = precision
         return self
+
+    def _new_head(self) -> nn.Module:
+        c = self.config
+        return DenseHead(c) if c.head == "dpt" else LinearHead(c.dec_embed_dim, c.patch_size)
 
     def forward(self, img1: Tensor, img2: Tensor) -> Pointmaps:
         """Both views' pointmaps of pictures (B, 3, H, W) in -1..1."""
@@ -219,7 +235,7 @@ class PairwiseNet(nn.Module):
         # An MLP's hidden layer before and after the GELU, beside the residual stream, its norm, queries, keys, values.
         encode = tokens * c.enc_embed_dim * (8 + 3 * trunk + 2 * c.mlp_ratio * trunk)
         decode = 2 * tokens * c.dec_embed_dim * (8 + 4 * len(c.hooks) + 3 * trunk + 2 * c.mlp_ratio * trunk)
-        if c.head != "dpt":
+        if c.head == "linear":
             return MemoryNeeds(tokens * c.enc_embed_dim * p.tokens.itemsize, 0, encode, decode + 64 * height * width)
         shallow = tokens * 16 * c.dpt_feature_dim * heads
         # The widest place: last_dim maps at full size, before and after a convolution and once more as its workspace.

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -21,6 +21,11 @@ from .dpt import DPTHead
 @dataclass(frozen=True)
 class PairwiseConfig:
     """Sizes of a two-view network; the defaults are those of the published MonST3R checkpoint."""
+
+    #: Whose networks these are, their heads, and their output as a pattern.
+    FAMILY: ClassVar[str] = "MonST3R or DUSt3R"
+    HEADS: ClassVar[tuple[str, ...]] = ("dpt", "linear")
+    OUTPUT: ClassVar[str] = "pts3d"
 
     img_size: tuple[int, int] = (512, 512)
     enc_embed_dim: int = 1024
@@ -41,7 +46,7 @@ class PairwiseConfig:
     def hooks(self) -> tuple[int, ...]:
         """Which entries of a branch's feature list the head takes."""
         n = self.dec_depth
-        return (0, n // 2, 3 * n // 4, n) if self.head == "dpt" else (n,)
+        return (n,) if self.head == "linear" else (0, n // 2, 3 * n // 4, n)
 
     @classmethod
     def from_json(cls, text: str) -> PairwiseConfig:
@@ -55,31 +60,37 @@ class PairwiseConfig:
         Fields that do not touch inference (freeze, landscape_only, patch_embed_cls and the like) are passed over.
         Raises UserError where the arguments describe a network that this one is not.
         """
-        head = fields.get("head_type", fields.get("head", "dpt"))
+        head = fields.get("head_type", fields.get("head", cls.head))
         position = re.fullmatch(r"RoPE(\d+(?:\.\d+)?)", str(fields.get("pos_embed", "RoPE100")))
-        depth, confidence = _mode(fields, "depth_mode"), _mode(fields, "conf_mode")
+        depth, confidence = output_mode(fields, "depth_mode"), output_mode(fields, "conf_mode")
+        output = fields.get("output_mode", "pts3d")
         known = (
-            ("head type", head, head in ("dpt", "linear")),
+            ("head type", head, head in cls.HEADS),
             ("position embedding", fields.get("pos_embed"), position is not None),
-            ("output", fields.get("output_mode"), fields.get("output_mode", "pts3d") == "pts3d"),
+            ("output", output, re.fullmatch(cls.OUTPUT, str(output)) is not None),
             ("depth mode", fields.get("depth_mode"), depth in (None, ("exp", -math.inf, math.inf))),
             ("confidence mode", fields.get("conf_mode"), confidence in (None, ("exp", 1.0, math.inf))),
         )
         for name, value, supported in known:
-            if not supported:
-                raise UserError(
-                    f"The checkpoint's {name} '{value}' is not one of MonST3R or DUSt3R", "choose another checkpoint"
-                )
+            cls.require(supported, name, value)
         sizes = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields and name != "head"}
         sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()}
         return cls(**sizes, head=head, rope_base=float(position[1]))
+
+    @classmethod
+    def require(cls, supported: bool, name: str, value: Any) -> None:
+        """Raise UserError that names what the checkpoint has and these networks have not, unless it is supported."""
+        if not supported:
+            raise UserError(
+                f"The checkpoint's {name} '{value}' is not one of {cls.FAMILY}", "choose another checkpoint"
+            )
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """(rows, columns) of patches of a picture."""
         return height // self.patch_size, width // self.patch_size
 
 
-def _mode(fields: Mapping[str, Any], name: str) -> tuple[str, float, float] | None:
+def output_mode(fields: Mapping[str, Any], name: str) -> tuple[str, float, float] | None:
     """An output mode such as ["exp", 1, Infinity]; None if absent; with NaN, equal to nothing, if not of that form."""
     if name not in fields:
         return None
@@ -92,7 +103,7 @@ def _mode(fields: Mapping[str, Any], name: str) -> tuple[str, float, float] | No
 
 def aliases(config: PairwiseConfig) -> dict[str, str]:
     """Published names that a .pth has for tensors which stand under another name too: {second name: name}."""
-    if config.head != "dpt":
+    if config.head == "linear":
         return {}
     heads = ("downstream_head1.dpt.", "downstream_head2.dpt.")
     return {head + second: head + first for head in heads for second, first in DPTHead.ALIASES}

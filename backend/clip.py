@@ -17,7 +17,7 @@ from .footage.store import FrameStore, Undistortion, grid_of, resize
 from .known_cameras import KnownCameras
 from .run import Run
 from .stage_memory import file_digest
-from .wire import ClipInfo, ClipSettings, EngineInfo, LensSettings, PlateMap, UserError
+from .wire import Capture, ClipInfo, ClipSettings, EngineInfo, LensSettings, PlateMap, UserError
 
 #: Long side of the frame store, unless the job's own resolution asks for more; larger plates are shrunk to it.
 STORE_LONG_SIDE = 1600
@@ -37,7 +37,8 @@ class Clip:
     The store grid is the plate, or the plate shrunk when it is larger than what any solver uses (`store_map` says
     exactly how), and without lens distortion. `known_masks` (T, H, W) bool on the store grid is True where the user
     says that things move; `known_cameras` is what they say of the cameras. `focal_35mm` is the focal length in 35 mm
-    equivalent that the file's metadata states, None when it states none.
+    equivalent that the file's metadata states, None when it states none. `reference` is the capture that the clip is to
+    be put into, for tasks that do that.
     """
 
     info: ClipInfo
@@ -47,6 +48,7 @@ class Clip:
     focal_35mm: float | None = None
     warnings: tuple[str, ...] = ()
     known_cameras: KnownCameras | None = None
+    reference: Capture | None = None
 
     @property
     def frame_count(self) -> int:
@@ -87,6 +89,7 @@ def open_clip(
     masks: Path | None = None,
     lens: LensSettings | None = None,
     least_frames: int = MIN_FRAMES,
+    still: bool = False,
 ) -> Clip:
     """Decode `source` (a video, an image folder or one image of a sequence) into a frame store in `run.work_dir`.
 
@@ -94,12 +97,13 @@ def open_clip(
     own clock. `masks` is a folder or video of known motion masks (white moves), one for each used or each source
     frame, of the plate's size. With distortion in `lens` the store holds undistorted frames. Raises UserError for
     what the user can fix, with the reason, such as fewer than `least_frames`, and Cancelled within one frame's time.
+    `still`: an image stands for itself alone, whatever sequence it is of.
     """
     if run.work_dir is None:
         raise ValueError("open_clip needs run.work_dir, a folder for the frame store")
     lens = lens or LensSettings()
     with run.decoding():
-        footage = open_footage(Path(source))
+        footage = open_footage(Path(source), lone=least_frames == 1, still=still)
     sampling = Sampling.of(settings)
     share = 1.0 if masks is None else 0.8
     long_side = max(STORE_LONG_SIDE, settings.long_side)

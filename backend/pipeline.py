@@ -17,7 +17,7 @@ from .movers import number_movers
 from .room import reconstruct_in_room
 from .run import Run
 from .scene_flow import velocities
-from .wire import ENGINES, Capture, JobSettings, write_capture
+from .wire import Capture, JobSettings, engine_info, read_capture, write_capture
 from .wire import capture as capture_format
 
 Writer = Callable[[Capture, Path], dict[str, Any] | None]
@@ -37,13 +37,14 @@ def reconstruct(
     masks: Path | None = None,
     poses: Path | None = None,
     intrinsics: Path | None = None,
+    reference: Path | None = None,
     replace_earlier: bool = False,
 ) -> Path:
     """Reconstruct `source` (a video, an image folder or one image of a sequence) into the capture folder `out`.
 
     `masks` is a folder of known motion masks (white moves), one for each frame used; `poses` and `intrinsics` are files
-    of known cameras (known_cameras.py). Returns the folder. Raises UserError for what the user can fix and Cancelled
-    when asked to stop; neither leaves a file behind.
+    of known cameras (known_cameras.py); `reference` is the capture that a task such as localising works with. Returns
+    the folder. Raises UserError for what the user can fix and Cancelled when asked to stop; neither leaves a file.
     """
     capture_format.check_output_folder(out, replace=replace_earlier)
     engine = load_engine(settings.engine)
@@ -61,7 +62,11 @@ def reconstruct(
         run.work_dir = Path(scratch)
         with run.stage("Reading the clip"):
             clip = opened(source, settings, run, masks)
-            clip = replace(clip, known_cameras=read_known_cameras(clip.info, poses, intrinsics))
+            clip = replace(
+                clip,
+                known_cameras=read_known_cameras(clip.info, poses, intrinsics),
+                reference=None if reference is None else read_capture(reference),
+            )
         capture = reconstruct_in_room(engine, clip, settings, run)
         with run.stage("Following movers"):
             capture = with_movers(capture, run)
@@ -87,8 +92,8 @@ def help_job(source: Path, settings: JobSettings, run: Run, *, masks: Path | Non
 
 def opened(source: Path, settings: JobSettings, run: Run, masks: Path | None) -> Clip:
     """The clip of a job. Raises as `open_clip` does."""
-    least = ENGINES[settings.engine].least_frames
-    return open_clip(source, settings.clip, run, masks=masks, lens=settings.lens, least_frames=least)
+    least, still = engine_info(settings.engine).least_frames, getattr(settings.engine_settings, "still", False)
+    return open_clip(source, settings.clip, run, masks=masks, lens=settings.lens, least_frames=least, still=still)
 
 
 def with_movers(capture: Capture, run: Run) -> Capture:

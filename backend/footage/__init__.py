@@ -14,10 +14,11 @@ from .video import VideoFootage
 __all__ = ["Footage", "Picture", "Probe", "Sampling", "open_footage", "probe"]
 
 
-def open_footage(source: Path) -> Footage:
+def open_footage(source: Path, *, lone: bool = False, still: bool = False) -> Footage:
     """The footage at `source`: a video, a folder of images, or one image of a numbered sequence.
 
-    Raises UserError when there is none, or when it is of no kind that can be read.
+    `lone`: an image that is of no sequence will do, too. `still`: an image stands for itself alone in any case. Raises
+    UserError when there is none, or when it is of no kind that can be read.
     """
     try:
         if source.is_dir():
@@ -27,7 +28,7 @@ def open_footage(source: Path) -> Footage:
         if not source.is_file():
             raise UserError(f"{source} is not a file", "choose a video, a folder of images or one of its images")
         if source.suffix.lower() in IMAGE_SUFFIXES:
-            return ImageFootage.of_sequence(source)
+            return ImageFootage.of_image(source) if still else ImageFootage.of_sequence(source, lone)
         return VideoFootage.of_file(source)
     except PermissionError as error:
         raise UserError(f"{source} may not be read", "change its permissions") from error

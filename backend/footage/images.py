@@ -61,14 +61,21 @@ class ImageFootage(Footage):
         return cls._of(folder, images)
 
     @classmethod
-    def of_sequence(cls, image: Path) -> ImageFootage:
-        """The numbered sequence that `image` belongs to. Raises UserError when it stands alone."""
+    def of_image(cls, image: Path) -> ImageFootage:
+        """That image alone, as footage of one frame."""
+        return cls._of(image.parent, [image])
+
+    @classmethod
+    def of_sequence(cls, image: Path, lone: bool = False) -> ImageFootage:
+        """The numbered sequence that `image` belongs to. Raises UserError when it stands alone, unless `lone` may."""
         if image.suffix.lower() in UNREAD:
             raise UserError(f"{image.suffix[1:].upper()} images such as {image.name} cannot be read", CONVERT_HINT)
         mine = _number(image)
         siblings = [
             p for p in _files(image.parent) if mine and (m := _number(p)) and (m[1], m[3]) == (mine[1], mine[3])
         ]
+        if len(siblings) < 2 and lone:
+            return cls.of_image(image)
         if len(siblings) < 2:
             raise UserError(
                 f"{image.name} is a single image, and one frame cannot give a camera path",

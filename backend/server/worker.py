@@ -199,8 +199,8 @@ def _reconstruct(pipeline: str, spec: dict[str, Any], run: Run) -> list[dict]:
         return []
     out = Path(spec["out"])
     reconstruct = importlib.import_module(pipeline).reconstruct
-    cameras = {name: Path(spec[name]) for name in ("poses", "intrinsics") if spec.get(name)}
-    reconstruct(source, out, settings, run, masks=masks, replace_earlier=spec["replace"], **cameras)
+    more = {name: Path(spec[name]) for name in ("poses", "intrinsics", "reference") if spec.get(name)}
+    reconstruct(source, out, settings, run, masks=masks, replace_earlier=spec["replace"], **more)
     files = [
         {"name": p.relative_to(out).as_posix(), "size": p.stat().st_size, "sha256": _sha256(p)}
         for p in sorted(out.rglob("*"))

@@ -197,7 +197,7 @@ def _pictures(arrays: Arrays, prefix: str) -> Iterable[Tensor]:
     """The pair's two pictures as the network takes them."""
     if f"{prefix}img1" in arrays:
         return (torch.from_numpy(arrays[f"{prefix}img{n}"]) for n in (1, 2))
-    return (network_input(arrays[f"{prefix}img{n}_u8"]) for n in (1, 2))
+    return (network_input(np.moveaxis(arrays[f"{prefix}img{n}_u8"], 0, -1)[None]) for n in (1, 2))
 
 
 def _encoded(net: MatchingNet, picture: Tensor) -> Encoded:

@@ -65,12 +65,16 @@ class HostPairs:
 
     def _store(self, rows: list[int], staged: list[Tensor]) -> None:
         if any(part.isnan().any() for part in staged):
-            i, j = self._result.edges[rows[0]].tolist()
-            raise UserError(
-                f"The network gave no numbers for a pair of frames near {i} and {j}",
-                "choose full precision, or download the weights again",
-            )
+            raise no_numbers(*self._result.edges[rows[0]].tolist())
         result = self._result
         targets = (result.points_i, result.points_j, result.confidence_i, result.confidence_j)
         for target, part in zip(targets, staged):
             target[rows] = part
+
+
+def no_numbers(i: int, j: int) -> UserError:
+    """What to raise where the network's answer to frames about i and j is not made of numbers."""
+    return UserError(
+        f"The network gave no numbers for a pair of frames near {i} and {j}",
+        "choose full precision, or download the weights again",
+    )

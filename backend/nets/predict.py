@@ -1,9 +1,11 @@
-"""Pairs of frames asked of a two-view network: each frame encoded once, in chunks that fit, answers on the host."""
+"""Pairs of frames asked of a two-view network: each frame encoded once, in chunks that fit the memory."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +18,8 @@ from .memory import Chunks, chunk_size, free_bytes
 from .pairwise import Encoded, PairwiseNet, Pointmaps
 from .precision import Precision
 
+Maps = TypeVar("Maps", bound=Pointmaps)
+
 #: More at once does not make a device faster.
 MOST_AT_ONCE = {"cuda": 16, "cpu": 2}
 #: Shares of the free memory for tokens, and for the heads' maps of single frames, that wait for their next pair.
@@ -26,13 +30,16 @@ _SHALLOW_MOST = 2 * 2**30
 LEAST_KEPT = 16
 
 
-class PairPredictor:
-    """Predictions of `network` for pairs of frames of a clip.
+class FramePredictor(Generic[Maps]):
+    """A network asked about pairs of frames of a clip; what comes of its answers is for derived classes to say.
 
     `images` (T, H, W, 3) uint8 RGB, anything that indexes like an array and need not be in memory. The network is moved
     to `device` and brought to `precision`. Progress goes to `run` as the share of `total_pairs` (by default those of
     each call), and so does the question whether to stop. `pairs_at_once` limits the chunks; 0 goes by the memory.
     """
+
+    #: How often the network is asked about one of `total_pairs`.
+    ORDERS: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -48,7 +55,7 @@ class PairPredictor:
         self.network = network.calculating(precision).to(self.device)
         count, self.height, self.width = images.shape[:3]
         self.grid = network.config.grid(self.height, self.width)
-        self.total_pairs, self._asked = total_pairs, 0
+        self.total_pairs, self._done = total_pairs, 0
 
         needs = network.memory_needs(self.height, self.width)
         free, most = free_bytes(self.device), MOST_AT_ONCE.get(self.device.type, 4)
@@ -67,38 +74,28 @@ class PairPredictor:
         self._encode_chunks = chunks("frame", needs.encode, most)
         self._pair_chunks = chunks("pair", needs.pair, pairs_at_once or most)
 
-    def predict(self, edges: Iterable[Sequence[int]]) -> PairPredictions:
-        """Predictions of directed pairs (i, j) of frames, in their order, on the host in half precision.
+    def _answers(self, pairs: Sequence[tuple[int, int]], take: Callable[[Sequence[int], Maps], None]) -> Iterator[int]:
+        """Ask about directed pairs of frames in their order, a chunk at a time; yields how many are done.
 
-        Points and confidence beyond the range of half precision are brought to its ends. Frames that an earlier call
-        encoded are not encoded again while they are in the cache. Raises UserError when memory does not suffice or the
-        network gives no numbers, IndexError for frames that are not there, Cancelled.
+        `take` gets the chunk's places in `pairs`, and the network's answer on the device. Raises UserError when memory
+        does not suffice, IndexError for frames that are not there, Cancelled.
         """
-        edges = torch.as_tensor(np.asarray(edges, np.int64).reshape(-1, 2))
-        if len(edges) and (edges.min() < 0 or edges.max() >= len(self.images)):
+        if any(not 0 <= f < len(self.images) for pair in pairs for f in pair):
             raise IndexError(f"pairs of frames 0 to {len(self.images) - 1} only")
-        host = HostPairs(edges, self.height, self.width)
-        total = self.total_pairs or max(len(edges), 1)
-        before = self._asked if self.total_pairs else 0
-        # Neighbours after each other, so that few frames are needed at a time and both orders are together.
-        pairs = edges.tolist()
-        order = sorted(range(len(pairs)), key=lambda e: (sorted(pairs[e]), pairs[e]))
-        begun = 0
+        total = self.ORDERS * self.total_pairs if self.total_pairs else max(len(pairs), 1)
+        before = self._done if self.total_pairs else 0
 
         def work(chunk: Sequence[int]) -> None:
-            nonlocal begun
             self.run.check()
-            later = [f for e in order[begun + len(chunk) :] for f in pairs[e]]
-            host.put(chunk, self._pairs([pairs[e] for e in chunk], later))
-            begun += len(chunk)
+            with torch.no_grad():
+                take(chunk, self._pairs([pairs[n] for n in chunk], chain.from_iterable(pairs[chunk[-1] + 1 :])))
 
-        with torch.inference_mode():
-            for done in self._pair_chunks.over(order, work):
-                self.run.progress(min(1.0, (before + done) / total))
-        self._asked += len(edges)
-        return host.finished()
+        for done in self._pair_chunks.over(range(len(pairs)), work):
+            self.run.progress(min(1.0, (before + done) / total))
+            yield done
+        self._done += len(pairs)
 
-    def _pairs(self, pairs: list[list[int]], later: Sequence[int]) -> Pointmaps:
+    def _pairs(self, pairs: Sequence[tuple[int, int]], later: Iterable[int]) -> Maps:
         """The network's answer on the device to pairs of frames; `later` are the frames after these."""
         tokens = self._tokens_of(dict.fromkeys(f for pair in pairs for f in pair), later)
         views = []
@@ -107,7 +104,7 @@ class PairPredictor:
             views.append(Encoded(stacked, self.grid, self._shallow_of(view, frames, stacked)))
         return self.network.pair(*views)
 
-    def _tokens_of(self, frames: Iterable[int], later: Sequence[int]) -> dict[int, Tensor]:
+    def _tokens_of(self, frames: Iterable[int], later: Iterable[int]) -> dict[int, Tensor]:
         """Tokens (T, C) of frames. Where some must be encoded, frames of `later` fill the chunk up."""
         tokens = {f: self._tokens.get(f) for f in frames}
         missing = [f for f, kept in tokens.items() if kept is None]
@@ -139,6 +136,31 @@ class PairPredictor:
                 maps[frame] = kept
                 self._shallow.put((view, frame), kept.clone())
         return torch.stack([maps[f] for f in frames])
+
+
+class PairPredictor(FramePredictor[Pointmaps]):
+    """Predictions of a two-view network for directed pairs of frames of a clip."""
+
+    def predict(self, edges: Iterable[Sequence[int]]) -> PairPredictions:
+        """Predictions of directed pairs (i, j) of frames, in their order, on the host in half precision.
+
+        Points and confidence beyond the range of half precision are brought to its ends. Frames that an earlier call
+        encoded are not encoded again while they are in the cache. Raises UserError when memory does not suffice or the
+        network gives no numbers, IndexError for frames that are not there, Cancelled.
+        """
+        edges = torch.as_tensor(np.asarray(edges, np.int64).reshape(-1, 2))
+        host = HostPairs(edges, self.height, self.width)
+        # Neighbours after each other, so that few frames are needed at a time and both orders are together.
+        pairs = [(i, j) for i, j in edges.tolist()]
+        order = sorted(range(len(pairs)), key=lambda e: (sorted(pairs[e]), pairs[e]))
+
+        def keep(chunk: Sequence[int], maps: Pointmaps) -> None:
+            host.put([order[n] for n in chunk], maps)
+
+        with torch.inference_mode():
+            for _ in self._answers([pairs[e] for e in order], keep):
+                pass
+        return host.finished()
 
 
 def network_input(frames: np.ndarray, device: torch.device | str = "cpu") -> Tensor:

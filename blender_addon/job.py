@@ -135,7 +135,8 @@ class Job:
     async def _identify(self) -> tuple[Bundle, Bundle | None]:
         order = self._order
         await in_thread(lambda abandoned: check_output_folder(order.out, replace=order.replace))
-        clip = await in_thread(lambda abandoned: identify(order.clip, abandoned))
+        alone = order.settings is not None and getattr(order.settings.engine_settings, "still", False)
+        clip = await in_thread(lambda abandoned: identify(order.clip, abandoned, alone=alone))
         if order.masks is None:
             return clip, None
         masks = await in_thread(lambda abandoned: identify(order.masks, abandoned))

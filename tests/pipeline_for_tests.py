@@ -19,8 +19,9 @@ import numpy as np
 
 from backend.live import depth_frame
 from backend.run import Run
-from backend.wire import ClipInfo, JobSettings, LiveFrame, PlateMap, UserError, write_capture
+from backend.wire import ClipInfo, JobSettings, LiveFrame, PlateMap, UserError, read_capture, write_capture
 
+from .localised import localised
 from .worlds import World, as_capture, room
 
 log = logging.getLogger("backend.pipeline_for_tests")
@@ -33,17 +34,22 @@ def reconstruct(
     run: Run,
     *,
     masks: Path | None = None,
+    reference: Path | None = None,
     replace_earlier: bool = False,
 ) -> Path:
-    """A capture of the synthetic room, or the trouble that the clip asks for."""
+    """A capture of the synthetic room, or the trouble that the clip asks for; a plate localised in `reference`."""
     files = sorted(source.iterdir()) if source.is_dir() else [source]
     words = files[0].read_bytes().partition(b"\n")[0].decode().split()
     run.plan = [("Looking", 0.5), ("Writing the capture", 0.5)]
     with run.stage("Looking"):
         log.info("looking at %d files, %d masks", len(files), len(list(masks.iterdir())) if masks else 0)
         getattr(_Deeds, words[0])(run, out, *words[1:])
+        known = read_capture(reference) if reference else None
     with run.stage("Writing the capture"):
         capture = as_capture(room(frames=2, width=32, height=24))
+        if known is not None:
+            log.info("localised in %s", known.clip.source)
+            capture = localised(reference=known.clip.source, job=settings.engine_settings.reference)
         capture = replace(capture, clip=replace(capture.clip, source=str(source)), settings=settings.to_json())
         return write_capture(capture, out, [_ballast], replace=replace_earlier)
 

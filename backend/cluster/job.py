@@ -231,7 +231,7 @@ class Job(threading.Thread):
             if footage is None:
                 continue
             path = Path(footage.get("path") or footage["upload"])
-            if shared and (seen := self._ask("fingerprint", str(path))) and seen == carry.fingerprint(path):
+            if shared and self._sees(path):
                 continue
             if "path" in footage:
                 found = bundle.identify(path)
@@ -244,7 +244,20 @@ class Job(threading.Thread):
         for key in ("poses", "intrinsics"):
             if spec.get(key):
                 spec[key] = self._sent(key, Path(spec[key]))
+        reference = Path(spec.get("reference") or "")
+        if spec.get("reference") and not (shared and self._sees(reference)):
+            places = (
+                [self._sent(f"reference/{file.name}", file) for file in sorted(reference.iterdir())]
+                if reference.is_dir()
+                else []
+            )
+            spec["reference"] = os.path.dirname(places[0]) if places else str(reference)
         return spec
+
+    def _sees(self, path: Path) -> bool:
+        """Whether the node has the same at that path."""
+        seen = self._ask("fingerprint", str(path))
+        return bool(seen) and seen == carry.fingerprint(path)
 
     def _sent(self, name: str, file: Path) -> str:
         """The path on the node of a file that was sent to it."""

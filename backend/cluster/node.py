@@ -60,8 +60,9 @@ class NodeJob:
         return carry.fingerprint(Path(path))
 
     def take(self, name: str, offset: int, piece: bytes) -> str:
-        """A piece of a file that is sent here; the path that it has on this node."""
-        file = self._folder / "sent" / Path(name).name
+        """A piece of a file that is sent here, perhaps into a folder; the path that it has on this node."""
+        folder, _, name = name.rpartition("/")
+        file = self._folder / "sent" / Path(folder).name / Path(name).name
         carry.take(file, offset, piece)
         return str(file)
 

@@ -17,9 +17,11 @@ LIVE = "live"
 
 
 def worker_spec(job: Job, folder: Path, cache: Path | None) -> Spec:
-    """What worker.py is told of a job."""
+    """What worker.py is told of a job; `reference` is the capture that it refers to, in that job's folder."""
+    reference = job.spec.get("refers_to")
     return {
         **job.spec,
+        "reference": str(folder.parent / reference / CAPTURE) if reference else None,
         "out": str(folder / CAPTURE),
         "scratch": str(folder / "scratch"),
         "log": str(folder / LOG_NAME),

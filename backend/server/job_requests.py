@@ -9,6 +9,7 @@ from .answering import Fields, Reply, Server, Session, page
 from .job import Job, job_id
 from .job_folder import LIVE
 from .live import read_live
+from .references import referred
 from .refusal import Refusal
 from .transfer_requests import TransferRequests
 
@@ -43,10 +44,12 @@ class JobRequests:
             row, existed = store.submit(job, session.owner, {}, header["name"], settings.engine, ticket=ticket)
         else:
             self._check_limits(session.owner, new=row is None)
+            reference = referred(self._server, session, settings)
             clip = self._transfers.footage(session, header, "", header["kind"], header["name"])
             masks = self._transfers.footage(session, header, "masks_", "folder", "masks") if masks_sha256 else None
             size = header["size"] + header.get("masks_size", 0)
             spec = {"clip": clip, "masks": masks, "settings": settings.to_json(), "footage_bytes": size}
+            spec |= {"refers_to": reference} if reference else {}
             priority = header.get("priority", 0)
             row, existed = store.submit(job, session.owner, spec, header["name"], settings.engine, priority, ticket)
         fields = {"job": row.id, "existed": existed, "state": row.state, "since": row.since}
@@ -121,6 +124,8 @@ class JobRequests:
         job = self._server.job(session, header)
         if job.state not in messages.ENDED:
             raise Refusal("busy", "The job is not over", "cancel it first")
+        if job.id in self._server.store.referred():
+            raise Refusal("busy", "A job that is not over needs this capture", "wait for that job, or cancel it")
         try:
             self._server.forget(job)
         except OSError as error:

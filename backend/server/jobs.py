@@ -228,15 +228,22 @@ class JobStore:
 
     def uploads_in_use(self) -> set[str]:
         """Paths of the uploads that the jobs which are not over read."""
-        rows = self._db.execute("SELECT spec FROM jobs WHERE state IN ('queued', 'running')")
-        specs = [json.loads(row["spec"]) for row in rows]
-        parts = [part for spec in specs for part in (spec.get("clip"), spec.get("masks")) if part]
+        parts = [part for spec in self._specs() for part in (spec.get("clip"), spec.get("masks")) if part]
         return {part["upload"] for part in parts if "upload" in part}
+
+    def referred(self) -> set[str]:
+        """Ids of the jobs whose captures the jobs which are not over work on."""
+        return {spec["refers_to"] for spec in self._specs() if "refers_to" in spec}
 
     def keep_clock(self) -> None:
         """Write down what time the store's own clock says, for the next start."""
         with self._transaction():
             self._keep_clock()
+
+    def _specs(self) -> list[dict[str, Any]]:
+        """What the jobs which are not over are made of."""
+        rows = self._db.execute("SELECT spec FROM jobs WHERE state IN ('queued', 'running')")
+        return [json.loads(row["spec"]) for row in rows]
 
     def _places(self) -> dict[str, int]:
         if self._order is None:

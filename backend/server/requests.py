@@ -61,13 +61,16 @@ class Requests:
         store, keeping = self._server.store, self._server.keeping
         self._server.uploads.forget_before(time.time() - keeping.keep_days * DAY_S)
         self._server.scheduler.record(store.keep_clock)
-        return to_forget(store.kept(), store.now(), keeping)
+        referred = store.referred()
+        return to_forget([job for job in store.kept() if job.id not in referred], store.now(), keeping)
 
     def forget(self, job_id: str) -> None:
         """Forget a job, unless something happened to it since it was outdated."""
         store = self._server.store
         job = store.find(job_id)
-        if job is not None and job.state in messages.ENDED and not job.pinned and store.now() - job.used > RECENT_S:
+        if job is None or job.state not in messages.ENDED or job.pinned or job_id in store.referred():
+            return
+        if store.now() - job.used > RECENT_S:
             self._server.forget(job)
 
     def close(self) -> None:

@@ -39,12 +39,16 @@ class Bundle:
     size: int
 
 
-def identify(path: Path, abandoned: Callable[[], bool] = lambda: False) -> Bundle:
-    """What is at `path`, hashed. Raises UserError when nothing usable is, Cancelled when `abandoned` says so."""
+def identify(path: Path, abandoned: Callable[[], bool] = lambda: False, *, alone: bool = False) -> Bundle:
+    """What is at `path`, hashed; `alone`: an image is no part of a sequence.
+
+    Raises UserError when nothing usable is there, Cancelled when `abandoned` says so.
+    """
     path = Path(path).absolute()
     if not path.exists():
         raise UserError(f"There is no file {path}", "check the path of the clip")
-    kind = "folder" if path.is_dir() else "sequence" if path.suffix.lower() in IMAGE_SUFFIXES else "file"
+    image = path.suffix.lower() in IMAGE_SUFFIXES and not alone
+    kind = "folder" if path.is_dir() else "sequence" if image else "file"
     sink = _Hash(abandoned)
     try:
         if kind == "file":

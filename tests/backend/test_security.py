@@ -28,7 +28,7 @@ from backend.server.limits import (
     Limits,
 )
 from backend.server.refusal import Refusal
-from backend.wire import JobSettings, framing
+from backend.wire import JobSettings, LocaliseSettings, framing
 from blender_addon.events import Connected
 from blender_addon.link import open_dealer
 from tests.chaos.pipeline import write_clip
@@ -434,6 +434,21 @@ def test_a_client_reaches_only_its_own_jobs(server, guest, done):
             assert raw.ask(kind, job=job, **fields)["code"] == "no_such_job", kind
         assert raw.ask("list", first=0)["total"] == 0
         assert raw.ask("shutdown", how="now")["code"] == "forbidden"
+
+
+def test_a_plate_is_localised_in_ones_own_captures_alone(server, guest, done, tmp_path):
+    """Neither by the id of another's job nor by a path is its capture reached; and the refusals do not tell it apart."""
+    _, job = done
+    told = set()
+    with RawClient(guest) as raw:
+        clip = write_clip(tmp_path / "plate.mp4", 977)
+        for reference in (job, "f" * 32, f"../{job}", str(server.home / "jobs" / job / "capture")):
+            settings = JobSettings("localise", engine_settings=LocaliseSettings(reference=reference)).to_json()
+            reply = send(raw, clip, settings=settings)
+            assert reply["code"] == ("no_such_capture" if len(reference) == 32 else "bad_settings"), reference
+            told |= {reply["message"]} if len(reference) == 32 else set()
+        assert len(told) == 1
+        assert raw.ask("list", first=0)["total"] == 0
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")

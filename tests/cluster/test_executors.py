@@ -9,8 +9,9 @@ import pytest
 
 from backend.cluster.executor import DRIVER_COMMAND, RayExecutor
 from backend.server.local_executor import LocalExecutor
-from backend.wire import UserError
+from backend.wire import JobSettings, LocaliseSettings, UserError, read_capture, write_capture
 from tests.serving import wait_for
+from tests.worlds import as_capture, room
 
 from .contract import EXACT, WORKER, ExecutorContract, Job, assert_helped, assert_same, long_job, workers_below
 
@@ -94,6 +95,14 @@ class TestFarCluster(TestCluster):
         job.spec["masks"] = {"path": str(masks)}
         assert job.start(executor).outcome().state == "done"
         assert any("looking at 1 files, 3 masks" in e.get("text", "") for e in job.events)
+
+    def test_the_capture_that_a_plate_is_localised_in_is_carried(self, executor, home):
+        job = Job(home, "work")
+        job.spec["settings"] = JobSettings("localise", engine_settings=LocaliseSettings(reference="a" * 32)).to_json()
+        job.spec["reference"] = str(write_capture(as_capture(room(2, 32, 24)), home / "jobs" / ("a" * 32) / "capture"))
+        assert job.start(executor).outcome().state == "done", job.log.read_text()
+        assert any(e.get("text") == "localised in room.mp4" for e in job.events)
+        assert read_capture(job.capture).shot.details["localised"]["reference"]["source"] == "room.mp4"
 
     def test_a_sequence_is_carried_as_one(self, executor, home):
         job = Job(home, "work")

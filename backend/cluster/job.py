@@ -244,13 +244,10 @@ class Job(threading.Thread):
         for key in ("poses", "intrinsics"):
             if spec.get(key):
                 spec[key] = self._sent(key, Path(spec[key]))
-        reference = Path(spec.get("reference") or "")
-        if spec.get("reference") and not (shared and self._sees(reference)):
-            places = (
-                [self._sent(f"reference/{file.name}", file) for file in sorted(reference.iterdir())]
-                if reference.is_dir()
-                else []
-            )
+        if spec.get("reference") and not (shared and self._sees(Path(spec["reference"]))):
+            reference = Path(spec["reference"])
+            files = sorted(reference.iterdir()) if reference.is_dir() else []
+            places = [self._sent(f"reference/{file.name}", file) for file in files]
             spec["reference"] = os.path.dirname(places[0]) if places else str(reference)
         return spec
 

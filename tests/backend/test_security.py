@@ -437,7 +437,7 @@ def test_a_client_reaches_only_its_own_jobs(server, guest, done):
 
 
 def test_a_plate_is_localised_in_ones_own_captures_alone(server, guest, done, tmp_path):
-    """Neither by the id of another's job nor by a path is its capture reached; and the refusals do not tell it apart."""
+    """Another's capture is reached neither by its id nor by a path, and the refusals do not tell that it is there."""
     _, job = done
     told = set()
     with RawClient(guest) as raw:

@@ -49,21 +49,21 @@ def plate_movers(
         made_from = {"frames": clip.frames, "rough": rough, "network": network, "device": run.device.partition(":")[0]}
         refined = run.remember("Refined masks", made_from, refine)
         masks = pictures.to_grid(refined)
-        plates = _enlarged(refined, clip.info.plate_size)
+        plates = enlarged(refined, clip.info.plate_size)
         if given is not None:
             masks |= given
-            plates |= _enlarged(clip.known_masks, clip.info.plate_size)
+            plates |= enlarged(clip.known_masks, clip.info.plate_size)
         return masks, plates
     if given is not None:
         masks |= given
     plates = plate_masks(pictures.to_whole(masks), clip.frames, clip.info.plate_size, run)
     if clip.known_masks is not None:  # as the user drew them, not as the grid blurred them
-        known = _enlarged(clip.known_masks, clip.info.plate_size)
+        known = enlarged(clip.known_masks, clip.info.plate_size)
         plates[:] = known if replaced else plates | known
     return masks, plates
 
 
-def _enlarged(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def enlarged(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(T, H, W) bool at (width, height)."""
     if masks.shape[2:0:-1] == tuple(size):
         return np.array(masks)

@@ -1,0 +1,57 @@
+"""The network that the settings ask for, from the weights on this machine, as a source of views and of likeness."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..monst3r.models import precision_of
+from ..nets.mast3r import load_mast3r
+from ..nets.predict_views import ViewPredictor
+from ..nets.weights import find_installed
+from ..run import Run
+from ..sparse.views import SymmetricPair
+from ..wire import MASt3RSettings
+
+log = logging.getLogger(__name__)
+
+
+class LaterViews:
+    """A `ViewSource` that is opened by its first question, or by `open`."""
+
+    def __init__(self, opened: Callable[[], Any]) -> None:
+        self._opened = opened
+
+    def predict(self, pairs: Iterable[tuple[int, int]]) -> Iterator[SymmetricPair]:
+        return self.open().predict(pairs)
+
+    def open(self) -> Any:
+        """The source, loaded now if it was not before."""
+        return self._source
+
+    @cached_property
+    def _source(self) -> Any:
+        return self._opened()
+
+
+def load_view_source(
+    images: np.ndarray, options: MASt3RSettings, device: torch.device, run: Run
+) -> tuple[LaterViews, tuple]:
+    """The network for (T, H, W, 3) uint8 frames, with the stamps of its weights; loaded when it is first asked.
+
+    Raises UserError when the weights are not on this machine, or, on loading, not right.
+    """
+    installed = find_installed("mast3r")
+
+    def opened() -> ViewPredictor:
+        log.info("%s on %s", installed.model.title, device)
+        return ViewPredictor(
+            load_mast3r(installed), images, device, precision_of(options, device), run, options.pairs_at_once
+        )
+
+    return LaterViews(opened), (installed.stamp(),)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..run import Run
+from .cleaning import without_floaters
 from .losses import AlignmentState, LossSettings, alignment_loss, camera_points, transform_points
 from .original_motion import MOTION_THRESHOLD, motion_error
 from .original_start import BASE_SCALE, Start, spanning_tree_start
@@ -16,7 +17,6 @@ from .original_views import frame_confidence
 from .predictions import PairFlows, PairPredictions
 
 _FOCAL_STEP = 20.0  # focal = exp(parameter / 20)
-_IN_FRONT = 0.999  # of a depth map: nearer than this share of it is in front
 
 
 @dataclass(frozen=True)
@@ -140,22 +140,9 @@ def clean_confidence(state: AlignmentState, confidence: Tensor) -> Tensor:
 
     Facts sheet, section 8.4.
     """
-    frame_count, h, w = confidence.shape
     world = transform_points(state.world_from_camera, camera_points(state.depth, state.focal_px))
-    camera_from_world = torch.linalg.inv(state.world_from_camera)
-    cleaned = confidence.clone()
-    for i in range(frame_count):
-        for j in range(frame_count):
-            if i == j:
-                continue
-            x, y, z = transform_points(camera_from_world[j : j + 1], world[i : i + 1])[0].unbind(-1)
-            column = (state.focal_px[j] * x / z + w / 2).round()
-            row = (state.focal_px[j] * y / z + h / 2).round()
-            seen = (z > 0) & (column >= 0) & (column < w) & (row >= 0) & (row < h)
-            at = row[seen].long(), column[seen].long()
-            hides = (z[seen] < _IN_FRONT * state.depth[j][at]) & (cleaned[i][seen] < cleaned[j][at])
-            cleaned[i][seen] = torch.where(hides, 0.0, cleaned[i][seen])
-    return cleaned
+    middle = state.focal_px.new_tensor([confidence.shape[2] / 2, confidence.shape[1] / 2]).expand(len(world), 2)
+    return without_floaters(world, state.depth, state.world_from_camera, state.focal_px, middle, confidence)
 
 
 def _leaf(value: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The original's cameras, lenses and anchor depths, in the coordinates its Adam walks in. specs/mast3r.md section 3.4."""
+"""The original's cameras, lenses and depths, in the coordinates its Adam walks in. specs/mast3r.md section 3.4."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m backend serve | reconstruct | export | engines | weights | evaluate | doctor | ...`.
+"""The command line: `python -m backend serve | reconstruct | export | scale | weights | evaluate | doctor | ...`.
 
 Errors that a user can fix are one line and exit code 1; bugs show a traceback.
 """
@@ -22,6 +22,7 @@ COMMANDS = {
     "serve": ("serve", "run the server that the add-on talks to"),
     "reconstruct": ("reconstruct", "turn a clip into a capture, without a server"),
     "export": ("others", "write a capture in another format"),
+    "scale": ("scale", "measure how many metres the unit of a capture is, and note it in the capture"),
     "engines": ("others", "list the engines"),
     "weights": ("weights", "list, get and verify the weights that engines need"),
     "evaluate": ("others", "compare a capture with the truth of its clip"),
@@ -102,6 +103,12 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     add["export"].add_argument("capture", type=Path, help="folder of a capture")
     add["export"].add_argument("--format", required=True, help="ply, colmap, tum or glb")
     add["export"].add_argument("--out", type=Path, required=True, help="folder for the files")
+
+    add["scale"].add_argument("capture", type=Path, help="folder of a capture that is not metric")
+    add["scale"].add_argument("--frames", type=int, default=12, metavar="N", help="how many frames are looked at (12)")
+    add["scale"].add_argument(
+        "--device", default="auto", help="what the network runs on: cpu, cuda (the best there is)"
+    )
 
     deeds = add["weights"].add_subparsers(dest="deed", metavar="list | get | verify")
     for deed, words in (

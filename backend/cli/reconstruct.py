@@ -112,7 +112,7 @@ class _Interrupts:
 
 def _follow(worker: WorkerProcess, interrupts: _Interrupts) -> Outcome:
     """Show the worker's progress until it ends; an interrupt asks it to stop, a second one kills it."""
-    with _display() as show:
+    with display() as show:
         while True:
             if interrupts.count:
                 worker.cancel()
@@ -128,7 +128,7 @@ def _follow(worker: WorkerProcess, interrupts: _Interrupts) -> Outcome:
 
 
 @contextmanager
-def _display() -> Iterator[Callable[[dict[str, Any]], None]]:
+def display() -> Iterator[Callable[[dict[str, Any]], None]]:
     """A function that shows progress and warnings: a bar on a terminal, a line for each stage anywhere else."""
     with tqdm(
         total=100,

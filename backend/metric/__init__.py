@@ -1,0 +1,1 @@
+"""How many metres the unit of a capture is, asked of a network that sees in metres."""

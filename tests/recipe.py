@@ -19,8 +19,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backend.nets.mast3r import MatchingConfig, MatchingNet
 from backend.nets.pairwise import PairwiseConfig, PairwiseNet, aliases
 
+TINY_MATCHING = MatchingConfig(
+    enc_embed_dim=32,
+    enc_depth=2,
+    enc_num_heads=2,
+    dec_embed_dim=24,
+    dec_depth=4,
+    dec_num_heads=2,
+    dpt_feature_dim=8,
+    dpt_last_dim=8,
+    dpt_layer_dims=(6, 8, 10, 12),
+    descriptor_dim=6,
+)
 FIXTURES = Path(__file__).parent / "fixtures" / "monst3r" / "net"
 
 
@@ -76,6 +89,14 @@ def _formula_tensor(name: str, shape: tuple[int, ...], order: int) -> Tensor:
         x ^= x >> np.uint32(16)
         values[start : start + len(x)] = mean + (x / 2**31 - 1) * gain
     return torch.from_numpy(values).view(shape)
+
+
+def matching_net(config: MatchingConfig | None = None, kind: type[MatchingNet] = MatchingNet) -> MatchingNet:
+    """A matching network of a configuration, by default a tiny one, with weights by their formula; for inference."""
+    config = config or TINY_MATCHING
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in kind(config).state_dict().items()}
+    return kind.from_state(config, formula_state(shapes))
 
 
 def published_names(config: PairwiseConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import bpy
 
 from .changes import Changes
-from .imported import ROLE, ROOT_POINTER, mark
+from .imported import PLATE, ROLE, ROOT_POINTER, mark
 from .nodes import get_input, input_names
 
 #: Roles of what is not an object.
@@ -33,8 +33,9 @@ def pictures(root: bpy.types.Object) -> dict[str, bpy.types.ID]:
 
 
 def belongings(root: bpy.types.Object) -> list[bpy.types.ID]:
-    """The root and every datablock that is marked as a part of its import."""
-    return [root, *(d for d in _markable() if d.get(ROOT_POINTER) == root)]
+    """The root and every datablock that is marked as a part of its import, with those of its plate cameras."""
+    parts = [d for d in _markable() if d.get(ROOT_POINTER) == root]
+    return [root, *parts, *(d for part in parts if part.get(ROLE) == PLATE for d in belongings(part)[1:])]
 
 
 def remove_import(root: bpy.types.Object) -> None:

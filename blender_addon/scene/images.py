@@ -28,6 +28,9 @@ SEQUENCES = {
 }
 
 
+STANDS_IN = "The capture's own frames stand in for the plate"
+
+
 @dataclass(frozen=True)
 class Timing:
     """When the T frames of a capture are seen: `clip_frames` (T,) counts plate frames from the first used one."""
@@ -80,32 +83,65 @@ def load_pictures(
     """Load the plate and every sequence that the capture has; say in `notes` what is missing."""
     notes: list[str] = []
     sequences: dict[str, Sequence] = {}
-    there = set(os.listdir(capture.folder))
-    for label, (pattern, entry) in SEQUENCES.items():
+    for label in SEQUENCES:
         yield Step("Pictures", 0.9)
-        missing = [i for i in range(capture.frame_count) if pattern.format(i) not in there]
-        if missing:
-            notes.append(f"The capture has no {pattern.format(missing[0])}: {label.lower()} not loaded")
-            continue
-        image = bpy.data.images.load(str(capture.folder / pattern.format(0)))
-        image.name = f"{name} {label}"
-        image.source = "SEQUENCE"
-        image["kinora_folder"] = str(capture.folder)
-        if label != "Frames":
-            image.colorspace_settings.name = "Non-Color"
-        described = info.get("images", {}).get(entry, {})
-        levels = 2 ** described.get("bits", 8) - 1
-        sequences[label] = Sequence(
-            image,
-            float(described.get("scale", 1 / levels)) * levels,
-            float(described.get("offset", 0.0)),
-            bool(described.get("inverse", False)),
-        )
+        sequence = _load_sequence(name, label, capture, info, notes)
+        if sequence is not None:
+            sequences[label] = sequence
     yield Step("Pictures", 0.93)
     plate = _load_plate(name, capture, timing, plate_path, notes)
     if plate is None and "Frames" in sequences:
-        notes.append("The capture's own frames stand in for the plate")
+        notes.append(STANDS_IN)
     return Pictures(plate, sequences, tuple(notes))
+
+
+def load_plate(name: str, capture: Capture, info: dict[str, Any], timing: Timing, plate_path: str) -> Pictures:
+    """Load the plate alone, or where it is not to be had the capture's own frames."""
+    notes: list[str] = []
+    plate = _load_plate(name, capture, timing, plate_path, notes)
+    frames = _load_sequence(name, "Frames", capture, info, notes) if plate is None else None
+    if frames is not None:
+        notes.append(STANDS_IN)
+    return Pictures(plate, {"Frames": frames} if frames is not None else {}, tuple(notes))
+
+
+def load_still(name: str, capture: Capture, plate_path: str) -> bpy.types.Image | None:
+    """The one image of a plate; None when it is not on this computer, or would be seen with its distortion."""
+    path = _find_plate(capture, plate_path)
+    if path is not None and path.is_dir():
+        path = next((path / image for image in capture.clip.image_names[:1]), None)
+    if path is None or not path.is_file() or capture.clip.k1 or capture.clip.k2:
+        return None
+    image = bpy.data.images.load(str(path))
+    image.name, image["kinora_folder"] = f"{name} Plate", str(capture.folder)
+    if tuple(image.size) == capture.clip.plate_size:
+        return image
+    bpy.data.images.remove(image)
+    return None
+
+
+def _load_sequence(name: str, label: str, capture: Capture, info: dict[str, Any], notes: list[str]) -> Sequence | None:
+    """A sequence of the capture's own images, or None and a note that says what is missing."""
+    pattern, entry = SEQUENCES[label]
+    there = set(os.listdir(capture.folder))
+    missing = [i for i in range(capture.frame_count) if pattern.format(i) not in there]
+    if missing:
+        notes.append(f"The capture has no {pattern.format(missing[0])}: {label.lower()} not loaded")
+        return None
+    image = bpy.data.images.load(str(capture.folder / pattern.format(0)))
+    image.name = f"{name} {label}"
+    image.source = "SEQUENCE"
+    image["kinora_folder"] = str(capture.folder)
+    if label != "Frames":
+        image.colorspace_settings.name = "Non-Color"
+    described = info.get("images", {}).get(entry, {})
+    levels = 2 ** described.get("bits", 8) - 1
+    return Sequence(
+        image,
+        float(described.get("scale", 1 / levels)) * levels,
+        float(described.get("offset", 0.0)),
+        bool(described.get("inverse", False)),
+    )
 
 
 def time_sequence(
@@ -149,6 +185,15 @@ def show_behind_camera(camera: bpy.types.Object, pictures: Pictures, timing: Tim
         time_sequence(background.image_user, timing, data, path, action)
         _behind(background)
         background.show_background_image = label == "Frames"
+
+
+def show_still_behind_camera(camera: bpy.types.Object, image: bpy.types.Image) -> None:
+    """Put one image behind the camera, at every frame."""
+    camera.data.show_background_images = True
+    background = camera.data.background_images.new()
+    background.source = "IMAGE"
+    background.image = image
+    _behind(background)
 
 
 def _behind(background: bpy.types.CameraBackgroundImage) -> None:

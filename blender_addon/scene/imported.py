@@ -21,6 +21,8 @@ ROLE, ROOT_POINTER = "kinora_role", "kinora_root"
 #: What an object of an import is. There is one root and at most one camera; of the others any number, or none.
 ROOT, CAMERA, PLAYER, STATIC = "root", "camera", "player", "static"
 LINKED, PROJECTED = "linked", "projected"
+#: A camera of another plate under the root; its pictures and points are marked as parts of it instead of the root.
+PLATE = "plate"
 
 
 def mark(datablock: bpy.types.ID, role: str, root: bpy.types.Object) -> None:
@@ -86,7 +88,7 @@ def find_imported(context: bpy.types.Context) -> Imported | None:
     ob = context.view_layer.objects.active if context.view_layer else None
     while ob is not None:
         root = ob if ob.get(ROLE) == ROOT else ob.get(ROOT_POINTER)
-        if root is not None and root.name in context.scene.objects:
+        if root is not None and root.get(ROLE) == ROOT and root.name in context.scene.objects:
             return Imported(root)
         ob = ob.parent
     imports = imported_in(context.scene)

@@ -15,11 +15,15 @@ MOST_MARKERS = 40
 _LIST = "kinora_markers"
 
 
-def show_markers(scene: bpy.types.Scene, root: bpy.types.Object, quality: SolveQuality) -> int:
-    """Mark the flagged frames of an import on the scene's timeline, in place of its earlier markers; how many."""
+def show_markers(scene: bpy.types.Scene, root: bpy.types.Object, quality: SolveQuality, label: str = "") -> int:
+    """Mark the flagged frames of an import on the scene's timeline, in place of its earlier markers; how many.
+
+    `root` may be a plate camera, too; `label` says what the frames are of.
+    """
     remove_markers(scene, root)
     made = []
     for frame, name in flag_runs(quality.scene_frames, quality.flags):
+        name = f"{label}: {name}" if label else name
         scene.timeline_markers.new(name, frame=frame)
         made.append({"root": root, "name": name, "frame": frame})
     if made:

@@ -7,7 +7,7 @@ import bpy
 from .behind_movers import remove_behind_movers
 from .belongings import ELEMENTS, marked, remove_import
 from .exchange import nodes_with
-from .imported import Imported
+from .imported import PLATE, Imported
 from .markers import has_markers, remove_markers
 from .strips import strips_of
 
@@ -18,8 +18,9 @@ def take_out(imported: Imported) -> None:
     A node of it that the artist connected to others stays, with the pictures that it shows.
     """
     for scene in bpy.data.scenes:
-        if has_markers(scene, imported.root):
-            remove_markers(scene, imported.root)
+        for owner in (imported.root, *imported.objects(PLATE)):
+            if has_markers(scene, owner):
+                remove_markers(scene, owner)
         remove_behind_movers(imported, scene)
         for strip in strips_of(imported, scene):
             scene.sequence_editor.strips.remove(strip)

@@ -13,7 +13,7 @@ from mathutils import Matrix
 
 from ..wire.errors import UserError
 from .conventions import BLENDER_FROM_CAPTURE
-from .imported import ROLE, Imported
+from .imported import CAMERA, PLATE, ROLE, Imported
 from .orient import Orientation, find_orientation
 
 #: Custom properties of the root: how it was placed when it was imported, and which axis a new floor keeps.
@@ -71,10 +71,10 @@ def _holder(root: bpy.types.Object) -> str:
 
 def _scale_clipping(imported: Imported, factor: float) -> None:
     """Blender states clipping distances in world units, so they follow the scale: nothing comes or goes at them."""
-    camera = imported.camera
-    if camera is not None and camera.type == "CAMERA" and abs(factor - 1) > 1e-6:
-        camera.data.clip_start *= factor
-        camera.data.clip_end *= factor
+    for camera in (*imported.objects(CAMERA), *imported.objects(PLATE)):
+        if camera.type == "CAMERA" and abs(factor - 1) > 1e-6:
+            camera.data.clip_start *= factor
+            camera.data.clip_end *= factor
 
 
 def size_of(matrix: np.ndarray) -> float:

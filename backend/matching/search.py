@@ -1,0 +1,130 @@
+"""Nearest neighbours among the descriptors of pictures, which are compared square by square of 8 x 8 px.
+
+On a CPU the search is exact, and most squares are never looked into: all descriptors of a square lie in a cone, which
+bounds how like a query any of them can be. Elsewhere the squares are ranked in half precision, in a few large matrix
+products without waiting for the device, and the best ones are then compared in single precision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, pad
+
+SQUARE = 8
+_PLACES = SQUARE**2
+#: Rounding that a bound must allow for.
+_SLACK = 1e-5
+#: Above this share of squares that bounds leave open, comparing with all of them is faster.
+_TOO_MANY = 0.15
+#: Squares that half precision ranks and single precision compares: the winner's neighbours round to the same number.
+_RANKED = 4
+#: Queries and squares at a time: within a core's cache, or as much as keeps a device busy.
+_TILE_CPU, _TILE = (256, 16), (2**12, 2**8)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Descriptors of B pictures of one size, none longer than 1; zero where a pixel must not be found.
+
+    `flat` (B, N, D) row by row; `squares` (B, S, 64, D) the same, square by square, zero beyond the picture's edge;
+    `pixel` (S * 64,) which of the N stands there. `cones` (B, S, D + 2) are the squares' axes of length 1, then cosine
+    and sine of the angle that all of a square's descriptors keep to its axis.
+    """
+
+    flat: Tensor
+    squares: Tensor
+    pixel: Tensor
+    cones: Tensor
+
+    def nearest(self, queries: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+        """For each of `queries` (B, Q, D) the picture's most like pixel (B, Q) int64, and its likeness (B, Q).
+
+        The likeness is the cosine to the query, times the key's length; 0 (and any pixel) for a query of zeros, and
+        where nothing is like it at all. Squares are ranked in `dtype`: by default float16, but on a CPU their bounds
+        are used, in float32.
+        """
+        on_cpu = queries.device.type == "cpu"
+        rows, squares = _TILE_CPU if on_cpu else _TILE
+        found = []
+        for part in normalize(queries, dim=-1).split(_TILE[0], dim=1):
+            if on_cpu and dtype is None:
+                open_squares = [_open(s, c, q) for s, c, q in zip(self.squares, self.cones, part)]
+                candidates = torch.stack(open_squares)[..., None]
+            else:
+                tiles = part.split(rows, dim=1)
+                candidates = torch.cat([_ranked(self.squares, q, dtype or torch.float16, squares) for q in tiles], 1)
+            found.append(self._compared(part, candidates))
+        index, likeness = (torch.cat(parts, dim=1) for parts in zip(*found))
+        return index, likeness
+
+    def _compared(self, queries: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """The best pixel (B, Q) within the squares `candidates` (B, Q, C), and its likeness, in single precision."""
+        batch = torch.arange(len(queries), device=queries.device)[:, None, None]
+        likeness = (self.squares[batch, candidates] @ queries[:, :, None, :, None])[..., 0].flatten(2)
+        likeness, place = likeness.max(-1)
+        square = candidates.gather(-1, place[..., None] // _PLACES)[..., 0]
+        return self.pixel[square * _PLACES + place % _PLACES], likeness
+
+
+def keys_of(descriptors: Tensor, masks: Tensor | None = None) -> Keys:
+    """Keys of the maps (B, H, W, D); pixels where `masks` (B, H, W) bool is true are never found."""
+    batch, height, width, size = descriptors.shape
+    if masks is not None:
+        descriptors = descriptors.masked_fill(masks[..., None], 0.0)
+    descriptors = descriptors / descriptors.norm(dim=-1).amax((1, 2)).clamp(min=1e-30)[:, None, None, None]
+    pixel = torch.arange(height * width, device=descriptors.device).reshape(1, height, width, 1)
+    beyond = (0, 0, 0, -width % SQUARE, 0, -height % SQUARE)
+    squares = _in_squares(pad(descriptors, beyond))
+    directions = normalize(squares, dim=-1)
+    axes = normalize(directions.sum(2), dim=-1)
+    off_axis = directions @ axes[..., None]
+    there = squares.any(-1, keepdim=True)
+    cosine = torch.where(there, off_axis, 1.0).amin(2).clamp(-1, 1)
+    cones = torch.cat([axes, cosine, (1 - cosine**2).sqrt()], -1)
+    return Keys(descriptors.reshape(batch, -1, size), squares, _in_squares(pad(pixel, beyond)).flatten(), cones)
+
+
+def _in_squares(maps: Tensor) -> Tensor:
+    """(B, H, W, D) -> (B, S, 64, D)."""
+    batch, height, width, size = maps.shape
+    split = maps.reshape(batch, height // SQUARE, SQUARE, width // SQUARE, SQUARE, size)
+    return split.transpose(2, 3).reshape(batch, -1, _PLACES, size)
+
+
+def _ranked(squares: Tensor, queries: Tensor, dtype: torch.dtype, step: int, kept: int = _RANKED) -> Tensor:
+    """(B, Q, `kept`) the squares of (B, S, 64, D) that hold the keys most like `queries` (B, Q, D)."""
+    queries = queries.to(dtype)
+    best = []
+    for part in squares.split(step, dim=1):
+        likeness = queries @ part.flatten(1, 2).to(dtype).mT
+        best.append(likeness.unflatten(-1, (-1, _PLACES)).amax(-1))
+    best = torch.cat(best, -1)
+    return best.topk(min(kept, best.shape[-1]), dim=-1).indices
+
+
+def _open(squares: Tensor, cones: Tensor, queries: Tensor) -> Tensor:
+    """(Q,) which of the squares (S, 64, D) holds the key most like each of `queries` (Q, D), of length 1.
+
+    Looks only into squares whose cone comes near enough to the query to beat what the square with the nearest axis has.
+    """
+    best = (queries @ cones[:, :-2].T).argmax(1)
+    known = (squares[best] @ queries[..., None]).amax((1, 2)).clamp(0, 1)[:, None]
+    known = known.where(queries.any(1, keepdim=True), 1.0)  # nothing to look for
+    # cos(angle to the axis) >= cos(angle to what is known + the cone's): a product, with the right side's two terms.
+    inside = cones @ torch.cat([queries, -known, (1 - known**2).sqrt()], 1).T >= -_SLACK
+    square, query = inside.nonzero().T
+    if len(square) > _TOO_MANY * inside.numel():
+        tiles = queries[None].split(_TILE_CPU[0], dim=1)
+        return torch.cat([_ranked(squares[None], q, torch.float32, _TILE_CPU[1], 1) for q in tiles], 1)[0, :, 0]
+    gathered, top = queries[query], torch.empty(len(query))
+    start = 0
+    for s, count in enumerate(square.bincount(minlength=len(squares)).tolist()):
+        torch.amax(gathered[start : start + count] @ squares[s].T, 1, out=top[start : start + count])
+        start += count
+    highest = torch.full((len(queries),), -torch.inf).scatter_reduce_(0, query, top, "amax")
+    winners = top == highest[query]
+    best[query[winners]] = square[winners]
+    return best

@@ -34,13 +34,14 @@ ANSWER_S = 2.0  # a request waits this long without hearing anything
 LONGER_S = {"hello": 5.0, "upload_chunk": 30.0, "get": 30.0}
 QUIET_S = 2.0  # a ping after this much silence
 BACK_OFF_S = (0.1, 5.0)
+SMALL = 64 * 1024  # bytes of a frame that are worth no thought
 SLOW_DOWN_S = 0.3  # until a request is sent again that the server put off
 PROOF_NAME = re.compile(r"nonce-[0-9a-f]{32}")
 PROOF = re.compile(r"[0-9a-f]{64}")
 
 Context: TypeAlias = "zmq.Context[Any]"
 Socket: TypeAlias = "zmq.Socket[Any]"
-Reply = tuple[dict[str, Any], list[bytes]]
+Reply = tuple[dict[str, Any], list[bytes | memoryview]]
 
 
 class Refused(KinoraError):
@@ -184,7 +185,7 @@ class Link:
         """Take in replies and pushes; Lost on silence."""
         while True:
             if await socket.poll(250):
-                self._take(await socket.recv_multipart())
+                self._take([_held(frame) for frame in await socket.recv_multipart(copy=False)])
             now = time.monotonic()
             waiting = [p for p in self._pending.values() if p.sent is not None]
             for p in waiting:
@@ -197,7 +198,7 @@ class Link:
                 self._pending[number].reply.add_done_callback(lambda _, n=number: self._pending.pop(n, None))
                 self._send(number)
 
-    def _take(self, parts: list[bytes]) -> None:
+    def _take(self, parts: list[bytes | memoryview]) -> None:
         self._heard = time.monotonic()
         try:
             header, frames = decode(parts)
@@ -257,6 +258,11 @@ class Link:
         if self._socket is not None:
             self._pending[number].sent = time.monotonic()
             self._socket.send_multipart(self._pending[number].parts, copy=False)
+
+
+def _held(frame: zmq.Frame) -> bytes | memoryview:
+    """A frame's bytes: of a large one, such as a piece of a file, where they lie, since a copy costs as the cipher."""
+    return frame.buffer if len(frame) > SMALL else frame.bytes
 
 
 def own_version() -> str:

@@ -17,6 +17,7 @@ from .worlds import World
 DESCRIPTOR_SIZE = 24
 #: Wavelengths in metres of the waves that a descriptor is read from: the longest tell walls apart, the shortest pixels.
 WAVELENGTHS = (0.5, 12.0)
+_ERRORS = Errors(scale=0.02)
 
 
 class ViewOracle:
@@ -27,9 +28,7 @@ class ViewOracle:
     different in every decoding. It falls off with the noise that a pixel has: `descriptor_confidence`.
     """
 
-    def __init__(
-        self, world: World, errors: Errors = Errors(scale=0.02), descriptor_noise: float = 0.1, seed: int = 0
-    ) -> None:
+    def __init__(self, world: World, errors: Errors = _ERRORS, descriptor_noise: float = 0.1, seed: int = 0) -> None:
         self.world, self.descriptor_noise, self.seed = world, descriptor_noise, seed
         self._points = PairOracle(world, errors, seed)
         self._true: dict[int, np.ndarray] = {}

@@ -13,14 +13,15 @@ from importlib import import_module
 from pathlib import Path
 
 from . import logs
-from .cli.options import add_settings, chosen_engine
+from .cli.options import add_fields, add_settings, chosen_engine
 from .server.process import WORKER_COMMAND
-from .wire import UserError
+from .wire import TASKS, UserError
 
 #: Command -> (module in backend/cli, one line of help); the function has the command's name.
 COMMANDS = {
     "serve": ("serve", "run the server that the add-on talks to"),
     "reconstruct": ("reconstruct", "turn a clip into a capture, without a server"),
+    "localise": ("localise", "put a clip or an image into the world of a capture"),
     "export": ("others", "write a capture in another format"),
     "scale": ("scale", "measure how many metres the unit of a capture is, and note it in the capture"),
     "engines": ("others", "list the engines"),
@@ -34,7 +35,7 @@ COMMANDS = {
     "metrics": ("metrics", "show what the server counts: jobs, times of stages, memory, transfers"),
     "keys": ("keys", "let clients on other machines in, or throw them out"),
 }
-RUNS_WORKERS = ("serve", "reconstruct")
+RUNS_WORKERS = ("serve", "reconstruct", "localise")
 
 
 def main(arguments: Sequence[str] | None = None, worker_command: Sequence[str] = WORKER_COMMAND) -> int:
@@ -87,18 +88,18 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     job = add["reconstruct"]
     job.add_argument("clip", type=Path, help="a video, a folder of images, or one image of a numbered sequence")
     job.add_argument("--out", type=Path, required=True, help="folder for the capture")
-    job.add_argument("--masks", type=Path, help="folder of known masks, one for each frame used; white moves")
     job.add_argument("--poses", type=Path, help="TUM file of known camera poses, kept as they are")
-    job.add_argument("--intrinsics", type=Path, help="known fx fy cx cy in plate pixels, one row or one a frame")
-    job.add_argument("--device", default="auto", help="what networks run on: cpu, cuda, cuda:1 (the best there is)")
-    job.add_argument("--replace", action="store_true", help="replace an earlier capture in the folder")
-    job.add_argument(
-        "--no-cache",
-        action="store_false",
-        dest="cache",
-        help="compute everything anew, and keep nothing for later jobs",
-    )
+    add_job(job)
     add_settings(job, chosen_engine(arguments))
+
+    job = add["localise"]
+    job.add_argument("capture", type=Path, help="folder of the capture")
+    job.add_argument("clip", type=Path, metavar="plate", help="a video, a folder of images, or one image")
+    job.add_argument("--out", type=Path, help="folder for the plate's own capture (beside the other one)")
+    job.add_argument("--focal-px", type=float, help="focal length in pixels of the plate, in place of --focal-mm")
+    add_job(job)
+    add_fields(job, "localising", TASKS["localise"].settings, leave=("reference",))
+    job.set_defaults(engine="localise", reference="", poses=None)
 
     add["export"].add_argument("capture", type=Path, help="folder of a capture")
     add["export"].add_argument("--format", required=True, help="ply, colmap, tum or glb")
@@ -164,6 +165,20 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         deed_parser.add_argument("--port", type=int, help="port that it reaches (that of the server that runs)")
     new.add_argument("--out", type=Path, metavar="FILE", help="write a connection file instead of printing the code")
     return root
+
+
+def add_job(parser: argparse.ArgumentParser) -> None:
+    """What every job without a server can be told."""
+    parser.add_argument("--masks", type=Path, help="folder of known masks, one for each frame used; white moves")
+    parser.add_argument("--intrinsics", type=Path, help="known fx fy cx cy in plate pixels, one row or one a frame")
+    parser.add_argument("--device", default="auto", help="what networks run on: cpu, cuda, cuda:1 (the best there is)")
+    parser.add_argument("--replace", action="store_true", help="replace an earlier capture in the folder")
+    parser.add_argument(
+        "--no-cache",
+        action="store_false",
+        dest="cache",
+        help="compute everything anew, and keep nothing for later jobs",
+    )
 
 
 def add_serve(parser: argparse.ArgumentParser) -> None:

@@ -36,6 +36,7 @@ from blender_addon.wire.facts import ClipFacts, Estimate
 from blender_addon.wire.folders import check_writable, flush, names_in, staged_folder
 from blender_addon.wire.gltf import GltfFile
 from blender_addon.wire.live import LiveFrame
+from blender_addon.wire.options import Settings
 from blender_addon.wire.settings import (
     ENGINES,
     TASKS,
@@ -78,6 +79,7 @@ __all__ = [
     "MonST3RSettings",
     "PlateMap",
     "ProtocolError",
+    "Settings",
     "ShotReport",
     "Tracks",
     "UserError",

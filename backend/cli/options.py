@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 
-from ..wire import ENGINES, ClipSettings, JobSettings, LensSettings
+from ..wire import ENGINES, ClipSettings, JobSettings, LensSettings, Settings, engine_info
 
 
 def chosen_engine(arguments: Sequence[str]) -> str:
@@ -20,11 +20,18 @@ def chosen_engine(arguments: Sequence[str]) -> str:
 def add_settings(parser: argparse.ArgumentParser, engine: str) -> None:
     """Add an option for the engine and for every field of its job settings."""
     parser.add_argument("--engine", choices=list(ENGINES), default=engine, help="what reconstructs (%(default)s)")
-    info = ENGINES[engine]
-    for title, group in (("clip", ClipSettings), ("lens", LensSettings), (f"{info.label} engine", info.settings)):
-        options = parser.add_argument_group(title)
+    add_fields(parser, f"{ENGINES[engine].label} engine", ENGINES[engine].settings)
+
+
+def add_fields(
+    parser: argparse.ArgumentParser, title: str, settings: type[Settings], leave: Sequence[str] = ()
+) -> None:
+    """Add an option for every field of a clip's and a lens's settings and of `settings`, but not those to `leave`."""
+    for name, group in (("clip", ClipSettings), ("lens", LensSettings), (title, settings)):
+        options = parser.add_argument_group(name)
         for f in dataclasses.fields(group):
-            _add(options, f)
+            if f.name not in leave:
+                _add(options, f)
 
 
 def settings_of(options: argparse.Namespace) -> JobSettings:
@@ -37,7 +44,7 @@ def settings_of(options: argparse.Namespace) -> JobSettings:
         engine=options.engine,
         clip=group(ClipSettings),
         lens=group(LensSettings),
-        engine_settings=group(ENGINES[options.engine].settings),
+        engine_settings=group(engine_info(options.engine).settings),
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..server.process import Outcome, WorkerProcess
-from ..wire import Capture, UserError, paths, read_capture
+from ..wire import Capture, JobSettings, UserError, paths, read_capture
 from ..wire import capture as capture_format
 from .options import settings_of
 
@@ -28,13 +28,19 @@ INTERRUPTED = 130
 
 def reconstruct(options: argparse.Namespace, worker_command: Sequence[str]) -> int:
     """Reconstruct a clip into a folder; the exit code."""
-    settings = settings_of(options)
+    return carry_out(options, settings_of(options), worker_command)
+
+
+def carry_out(
+    options: argparse.Namespace, settings: JobSettings, worker_command: Sequence[str], reference: Path | None = None
+) -> int:
+    """Do one job in a worker, and print what became of it; the exit code. `reference` is a capture that it needs."""
     out = options.out.absolute()
     capture_format.check_output_folder(out, replace=options.replace)
-    clip, masks, poses, intrinsics = (
-        path and path.absolute() for path in (options.clip, options.masks, options.poses, options.intrinsics)
+    clip, masks, poses, intrinsics, reference = (
+        path and path.absolute() for path in (options.clip, options.masks, options.poses, options.intrinsics, reference)
     )
-    for path in filter(None, (clip, masks, poses, intrinsics)):
+    for path in filter(None, (clip, masks, poses, intrinsics, reference)):
         if not path.exists():
             raise UserError(f"There is no file {path}", "check the path")
     home = paths.make_private(paths.home())
@@ -47,6 +53,7 @@ def reconstruct(options: argparse.Namespace, worker_command: Sequence[str]) -> i
             "masks": {"path": str(masks)} if masks else None,
             "poses": str(poses) if poses else None,
             "intrinsics": str(intrinsics) if intrinsics else None,
+            "reference": str(reference) if reference else None,
             "device": options.device,
             "settings": settings.to_json(),
             "out": str(out),

@@ -28,6 +28,8 @@ class Engine(Protocol):
 REGISTRY: dict[str, tuple[str, str]] = {
     "classical": ("classical", "ClassicalEngine"),
     "monst3r": ("monst3r", "MonST3REngine"),
+    "mast3r": ("mast3r", "MASt3REngine"),
+    "localise": ("localise", "LocaliseEngine"),
 }
 
 

@@ -52,9 +52,9 @@ class Probe:
         return float(self.frame_estimate / self.fps)
 
 
-def probe(source: Path) -> Probe:
-    """What a clip is, from its header and first frame alone. Raises UserError as `open_footage` does."""
-    footage = open_footage(source)
+def probe(source: Path, *, lone: bool = False, still: bool = False) -> Probe:
+    """What a clip is, from its header and first frame alone. Takes and raises what `open_footage` does."""
+    footage = open_footage(source, lone=lone, still=still)
     pictures = footage.pictures(Sampling())
     first = next(pictures, None)
     pictures.close()

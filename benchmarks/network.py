@@ -78,17 +78,18 @@ def network_rows(
     repeats: int = 3,
     config: PairwiseConfig | None = None,
     state: dict[str, Tensor] | None = None,
+    kind: type[PairwiseNet] = PairwiseNet,
 ) -> list[Stage]:
     """The stages of a directed pair, timed `batch` at once: medians of `repeats` after one round of warming up.
 
     A frame is encoded and its heads' maps are made once; a pair is then decoded and goes through both heads.
     """
-    config = config or PairwiseConfig()
+    config = config or kind.Config()
     state = state or recipe_state(config, SALT)
-    net = PairwiseNet.from_state(config, state).calculating(precision).to(device)
+    net = kind.from_state(config, state).calculating(precision).to(device)
     images = torch.rand(batch, 3, height, width, device=device) * 2 - 1
     grid = config.grid(height, width)
-    flops = stage_flops(config, width, height)
+    flops = stage_flops(config, width, height, kind)
     trunk, heads = (matrix_rate(device, dtype, precision) for dtype in (precision.trunk, precision.heads))
     stages = []
 
@@ -120,13 +121,15 @@ def network_rows(
     return stages
 
 
-def stage_flops(config: PairwiseConfig, width: int, height: int) -> dict[str, int]:
+def stage_flops(
+    config: PairwiseConfig, width: int, height: int, kind: type[PairwiseNet] = PairwiseNet
+) -> dict[str, int]:
     """Floating-point operations, two a multiplication and addition, of one frame or pair, counted from the shapes.
 
     `shallow` is of both heads and a frame; `heads` is of both heads and a pair without it.
     """
     with torch.device("meta"), torch.inference_mode():
-        net, images = PairwiseNet(config), torch.empty(1, 3, height, width)
+        net, images = kind(config), torch.empty(1, 3, height, width)
         grid = config.grid(height, width)
         tokens, encode = _counted(lambda: net.encode(images))
         maps, shallow = _counted(lambda: [net.shallow(view, tokens, grid) for view in (1, 2)])

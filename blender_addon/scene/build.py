@@ -32,6 +32,7 @@ from .images import Pictures, Timing, load_pictures, show_behind_camera
 from .imported import CAMERA, PLAYER, ROOT, STATIC, mark
 from .markers import show_markers
 from .materials import point_material
+from .metric import remember_scale
 from .options import ImportOptions
 from .orient import as_shot, find_orientation
 from .paths import make_relative, wants_relative
@@ -161,6 +162,7 @@ def _build(capture: Capture, scene: bpy.types.Scene, options: ImportOptions) -> 
     quality.write(camera)
     report = _report(capture, timing, points, error_px, [*pictures.notes, *root_notes])
     report.write(collection, root)
+    remember_scale(root, capture)
     return Built(capture, timing, collection, root, camera, lens, roles, pictures, elements, report)
 
 

@@ -155,6 +155,29 @@ def _set_clipping(camera: bpy.types.Object, imported: Imported, scene: bpy.types
         data.display_size = other.data.display_size
 
 
+def reference_of(folder: Path) -> dict[str, Any] | None:
+    """What a capture folder says of the capture that its plate was localised in; None for any other capture.
+
+    Raises UserError when there is no capture.
+    """
+    try:
+        about = read_metadata(folder)["shot"]["details"].get(LOCALISED)
+        return dict(about["reference"]) if about is not None else None
+    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{folder} is not a capture ({error})", "choose the folder that holds capture.json") from error
+
+
+def belongs_to(reference: dict[str, Any], root: bpy.types.Object) -> bool:
+    """Whether the capture that a plate was localised in may be the one that `root` shows: the same clip and engine."""
+    return not any(theirs is not None and theirs != ours for _, theirs, ours in _both(reference, root))
+
+
+def _both(reference: dict[str, Any], root: bpy.types.Object) -> list[tuple[str, Any, Any]]:
+    """What tells captures apart, in words, as the plate has it and as the import has it."""
+    pairs = (("of", "source", CLIP), ("made by", "engine", "kinora_engine"))
+    return [(words, reference.get(key), root.get(own)) for words, key, own in pairs]
+
+
 def _check(capture: Capture, root: bpy.types.Object) -> None:
     """Raise UserError unless the capture is a plate that was localised in the one that `root` shows."""
     about = capture.shot.details.get(LOCALISED)
@@ -164,10 +187,8 @@ def _check(capture: Capture, root: bpy.types.Object) -> None:
         )
     if not capture.has_camera.any():
         raise UserError(f"The plate {capture.clip.source} was found in no frame", "localise it again with a hint")
-    reference = about.get("reference", {})
-    for key, ours, what in (("source", root.get(CLIP), "of"), ("engine", root.get("kinora_engine"), "made by")):
-        theirs = reference.get(key)
-        if theirs is not None and ours is not None and theirs != ours:
+    for what, theirs, ours in _both(about.get("reference", {}), root):
+        if theirs is not None and theirs != ours:
             raise UserError(
                 f"{capture.folder.name} was localised in a capture {what} {theirs}, and {root.name} is {what} {ours}",
                 "select an object of that capture, or localise the plate in this one",

@@ -184,8 +184,13 @@ def set_scale(
     distance = float(np.linalg.norm(np.asarray(end, np.float64) - np.asarray(start, np.float64)))
     if distance < 1e-9:
         raise UserError("The two points are at one place", "choose two points whose distance you know")
-    _move(imported, _scaled(length / distance), view_layer)
+    scale_about_origin(imported, length / distance, view_layer)
     return length / distance
+
+
+def scale_about_origin(imported: Imported, factor: float, view_layer: bpy.types.ViewLayer) -> None:
+    """Scale the capture about the world's origin, so that a floor at z = 0 stays there."""
+    _move(imported, _scaled(factor), view_layer)
 
 
 def set_camera_height(imported: Imported, height: float, view_layer: bpy.types.ViewLayer, *, by_scale: bool) -> float:

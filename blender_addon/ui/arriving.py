@@ -8,13 +8,12 @@ from __future__ import annotations
 import logging
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import bpy
 
-from ..scene.build import import_steps
 from ..scene.imported import imported_in
-from ..scene.options import ImportOptions
 from ..scene.steps import Steps, sweep
 from ..wire.errors import UserError
 from .reconstruction import SceneRef
@@ -27,18 +26,21 @@ _under_way: weakref.WeakSet[Arrival] = weakref.WeakSet()
 
 
 class Arrival:
-    """One import under way. Keep it, call `work` until it returns the collection; or `give_up`, and nothing stays."""
+    """One import under way. Keep it, call `work` until it returns what came; or `give_up`, and nothing stays.
 
-    def __init__(self, folder: Path, scene: SceneRef, options: ImportOptions) -> None:
-        self.folder, self.scene, self.options = folder, scene, options
+    `begin(scene)` gives its steps, each time that it starts; `folder` is that of the capture.
+    """
+
+    def __init__(self, folder: Path, scene: SceneRef, begin: Callable[[bpy.types.Scene], Steps[bpy.types.ID]]) -> None:
+        self.folder, self.scene, self._begin = folder, scene, begin
         self.fraction = 0.0
         self.found: frozenset[int] = frozenset()  # roots of the imports that were there before
-        self._steps: Steps[bpy.types.Collection] | None = None
+        self._steps: Steps[bpy.types.ID] | None = None
         self._starts = 0
         _under_way.add(self)
 
-    def work(self, seconds: float) -> bpy.types.Collection | None:
-        """Go on for about so long, a step at least; the collection once it is done, None before.
+    def work(self, seconds: float) -> bpy.types.ID | None:
+        """Go on for about so long, a step at least; the collection or object once it is done, None before.
 
         Raises UserError when it cannot be imported.
         """
@@ -49,7 +51,7 @@ class Arrival:
                 raise UserError("The scene is not open", f"import the capture from {self.folder}")
             self._starts += 1
             self.found = frozenset(imported.root.session_uid for imported in imported_in(scene))
-            self._steps = import_steps(self.folder, scene, self.options)
+            self._steps = self._begin(scene)
         try:
             while True:
                 step = next(self._steps)

@@ -11,6 +11,7 @@ from ..scene.baseline import read_options
 from ..scene.batch import import_captures
 from ..scene.build import import_capture
 from ..scene.imported import Imported
+from ..scene.metric import metres_per_unit
 from ..scene.options import ImportOptions
 from ..scene.paths import make_relative, paths_of
 from ..scene.relink import find_nearby, relink
@@ -168,6 +169,14 @@ class KINORA_OT_import_captures(ActionOperator, bpy.types.Operator):
 KINORA_OT_import_captures.__annotations__.update(properties_of(ImportOptions))
 
 
+def scale_words(known: tuple[float, float, float] | None) -> str:
+    """What is known of the length of a capture's unit, in few words."""
+    if known is None:
+        return "Not metric"
+    likely, least, most = known
+    return "Metric" if least == most == 1 else f"{likely:.3g} m a unit, {least:.3g} to {most:.3g}"
+
+
 class KINORA_PT_import_source(ImportPanel, bpy.types.Panel):
     """Which capture it is, whether it is there, what is to know of it; Update, Relink, Remove."""
 
@@ -198,6 +207,7 @@ class KINORA_PT_import_source(ImportPanel, bpy.types.Panel):
         fact(column, "Engine", f"{report.engine} {report.engine_version}")
         fact(column, "Licence", report.licence, alert=not report.commercial_use)
         fact(column, "Points", f"{report.points:,}")
+        fact(column, "Scale", scale_words(metres_per_unit(imported)))
         for note in report.notes:
             draw_wrapped(layout, context, sentence(note), icon="INFO")
 

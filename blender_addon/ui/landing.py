@@ -5,12 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import bpy
 
-from ..scene.imported import import_of
+from ..scene.build import import_steps
+from ..scene.identity import job_of, remember_job
+from ..scene.imported import Imported, import_of, imported_in
 from ..scene.live import give_way
 from ..scene.options import ImportOptions
+from ..scene.plates import belongs_to, plate_steps, reference_of
+from ..scene.steps import Steps
 from ..wire.errors import UserError
 from .arriving import Arrival
 from .importing import hands_off, look_through_camera, push_undo
@@ -29,6 +35,8 @@ class Landing:
     def __init__(self) -> None:
         self.seconds = IMPORT_S  # for the import of this pump
         self._arrival: Arrival | None = None
+        self._reference: dict[str, Any] | None = None  # what it says of the capture that it was localised in
+        self._options = ImportOptions()
         self._rested = time.perf_counter()  # when the last pump ended
 
     @property
@@ -58,7 +66,7 @@ class Landing:
             job.message, job.hint = f"The import failed: {error}", "see the system console"
         self._arrival = None
         job.state = "DONE"
-        push_undo("Import Kinora Capture")
+        push_undo("Localise Plate" if job.localises else "Import Kinora Capture")
 
     def leave(self) -> None:
         """Stop importing; nothing of it stays."""
@@ -68,15 +76,51 @@ class Landing:
 
     def _landed(self, job: Reconstruction, scene: bpy.types.Scene) -> bool:
         if self._arrival is None:
-            options = read_group(ImportOptions, scene.kinora.import_options)
-            plate = str(job.clip) if job.clip.is_absolute() else ""
-            options = replace(options, plate_path=options.plate_path or plate)
-            self._arrival = Arrival(job.folder, job.scene, options)
-        collection = self._arrival.work(self.seconds)
+            self._reference = reference_of(job.folder)
+            begin = self._capture_steps if self._reference is None else self._plate_steps
+            self._arrival = Arrival(job.folder, job.scene, partial(begin, job))
+        made = self._arrival.work(self.seconds)
         job.stage_fraction = self._arrival.fraction
-        if collection is None:
+        if made is None:
             return False
-        give_way(import_of(collection, scene), job.folder, self._arrival.found)
-        if self._arrival.options.set_scene:
-            look_through_camera(scene)
+        if isinstance(made, bpy.types.Collection):
+            imported = import_of(made, scene)
+            remember_job(imported.root, job.server_job, job.backend)
+            give_way(imported, job.folder, self._arrival.found)
+            if self._options.set_scene:
+                look_through_camera(scene)
         return True
+
+    def _capture_steps(self, job: Reconstruction, scene: bpy.types.Scene) -> Steps[bpy.types.Collection]:
+        options = read_group(ImportOptions, scene.kinora.import_options)
+        self._options = replace(options, plate_path=options.plate_path or _footage(job))
+        return import_steps(job.folder, scene, self._options)
+
+    def _plate_steps(self, job: Reconstruction, scene: bpy.types.Scene) -> Steps[bpy.types.Object]:
+        imported = owner_of(self._reference, scene, job)
+        return plate_steps(job.folder, imported, scene, replace(job.plate, plate_path=_footage(job)))
+
+
+def _footage(job: Reconstruction) -> str:
+    """Where the footage of a job is on this computer; '' when that is not known."""
+    return str(job.clip) if job.clip.is_absolute() else ""
+
+
+def owner_of(reference: dict[str, Any], scene: bpy.types.Scene, job: Reconstruction) -> Imported:
+    """The import of a scene that a localised plate belongs to. Raises UserError when none or several may be meant."""
+    may_be = [imported for imported in imported_in(scene) if belongs_to(reference, imported.root)]
+    for narrower in (
+        [one for one in may_be if one.root.session_uid == job.onto],
+        [one for one in may_be if reference.get("job") and (job_of(one.root) or ("", ""))[0] == reference["job"]],
+    ):
+        may_be = narrower or may_be
+    if len(may_be) == 1:
+        return may_be[0]
+    if may_be:
+        raise UserError(
+            f"The plate may belong to each of {len(may_be)} imports", f"select one and import {job.folder} there"
+        )
+    raise UserError(
+        "The capture that the plate was localised in is not in this scene",
+        f"import it, then use Import Plate Camera with {job.folder}",
+    )

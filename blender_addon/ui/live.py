@@ -114,7 +114,7 @@ class LiveViews:
     def tick(self, jobs: list[Reconstruction], client) -> None:
         """Follow the jobs that run, put one frame into a scene, and close the views of jobs that have ended."""
         for job in jobs:
-            if not job.ticket:
+            if not job.ticket or job.localises:  # what a plate shows lies in the capture already
                 continue
             if job.state == "RUNNING":
                 growing = self._growing.setdefault(job.ticket, Growing(job.ticket))

@@ -219,7 +219,8 @@ class KINORA_PT_capture(SidebarPanel, bpy.types.Panel):
         now = session.current()
         job = now.job(context.scene)
         path = settings.capture_path
-        folder = job.folder if job and job.folder else Path(bpy.path.abspath(path)) if path else None
+        made = job.folder if job and not job.localises else None
+        folder = made or (Path(bpy.path.abspath(path)) if path else None)
         if folder is not None and not (job and job.active):
             layout.label(text=folder.name, icon="FILE_FOLDER")
             summary = now.summary(folder)

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import bpy
 
+from ..scene.plates import PlateOptions
 from ..wire.errors import UserError
 from ..wire.settings import JobSettings
 from .properties import existing
 
+#: The task that localises a plate, by its name in the settings.
+LOCALISE = "localise"
 #: States in which a reconstruction still needs the backend or an import.
 ACTIVE = ("WAITING", "QUEUED", "RUNNING", "CANCELLING", "IMPORTING")
 
@@ -55,6 +58,8 @@ class Reconstruction:
     masks: Path | None = None
     replace: bool = False
     import_when_done: bool | None = None  # None: as the scene says then
+    onto: int = 0  # session_uid of the root that a localised plate belongs to; 0: found by what it was localised in
+    plate: PlateOptions = PlateOptions()  # noqa: RUF009, it is frozen
     uid: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     ticket: str = ""  # given by the client once it has the job
     server_job: str = ""  # the backend's id, once it has the job
@@ -76,6 +81,11 @@ class Reconstruction:
     @property
     def active(self) -> bool:
         return self.state in ACTIVE
+
+    @property
+    def localises(self) -> bool:
+        """It puts a plate into the world of an earlier capture."""
+        return self.settings is not None and self.settings.engine == LOCALISE
 
     @property
     def notice(self) -> str:

@@ -119,13 +119,17 @@ class Session(Attached):
                 raise UserError(f"{job.clip.name} is in the queue already with these settings", "cancel it there first")
             job.import_when_done = import_when_done
             new.append(job)
+        self.ask_for(new, choice)
+        return new
+
+    def ask_for(self, new: list[Reconstruction], choice: BackendChoice) -> None:
+        """Send these jobs, starting the backend if need be; returns at once. Raises UserError: then none is sent."""
         self.start_backend(choice)
         ended = [job for job in self.jobs if not job.active]
         forgotten = ended[: max(0, len(self.jobs) + len(new) - KEPT_JOBS)]
         self.jobs = [job for job in self.jobs if job not in forgotten] + new
         self._send_waiting()
         wake()
-        return new
 
     def follow(
         self, scene: bpy.types.Scene, row: ServerJob, out: Path | None = None, import_when_done: bool | None = None
@@ -331,7 +335,8 @@ class Session(Attached):
             job.message = f"The scene that asked for {folder.name} is not open"
             job.hint = f"import it from {folder}"
         else:
-            scene.kinora.capture_path = str(folder)
+            if not job.localises:
+                scene.kinora.capture_path = str(folder)
             if scene.kinora.import_when_done if job.import_when_done is None else job.import_when_done:
                 job.state = "IMPORTING"
 

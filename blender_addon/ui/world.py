@@ -4,7 +4,7 @@
 import bpy
 import numpy as np
 
-from ..scene import world
+from ..scene import metric, world
 from ..wire.errors import UserError
 from .acting import ImportOperator, ImportPanel
 from .picking import PickOperator, point_property
@@ -159,6 +159,25 @@ class KINORA_OT_set_scale(PlaceOperator, bpy.types.Operator):
         return f"Scaled by {world.set_scale(imported, start, end, self.length, context.view_layer):.4g}"
 
 
+class KINORA_OT_use_metric_scale(ImportOperator, bpy.types.Operator):
+    """Scale the capture about the world's origin to true size, as far as it knows its scale. Reset takes it back"""
+
+    bl_idname = "kinora.use_metric_scale"
+    bl_label = "Use Metric Scale"
+
+    @classmethod
+    def allowed_on(cls, context, imported) -> str:
+        if metric.metres_per_unit(imported) is None:
+            return "The scale of the capture is not known; set it by a known length, or measure it and press Update"
+        return "The capture is at true size already" if metric.in_metres(imported, context.scene) else ""
+
+    def act_on(self, context, imported) -> str:
+        factor = metric.use_metric_scale(imported, context.scene, context.view_layer)
+        likely, least, most = metric.metres_per_unit(imported)
+        off = max(most / likely, likely / least) - 1
+        return f"Scaled by {factor:.4g} to true size" + (f", sure to about {off:.1%}" if off > 0 else "")
+
+
 class KINORA_OT_set_camera_height(ImportOperator, bpy.types.Operator):
     """Put the camera of the current frame at a known height above the floor, z = 0"""
 
@@ -230,6 +249,7 @@ class KINORA_PT_world(ImportPanel, bpy.types.Panel):
         row.operator("kinora.set_axis", icon="EYEDROPPER").axis = settings.axis
         _selected(row, "kinora.set_axis").axis = settings.axis
 
+        layout.operator("kinora.use_metric_scale", icon="DRIVER_DISTANCE")
         column = layout.column(align=True)
         column.prop(settings, "length")
         row = column.row(align=True)
@@ -261,6 +281,7 @@ CLASSES = (
     KINORA_OT_set_origin,
     KINORA_OT_set_axis,
     KINORA_OT_set_scale,
+    KINORA_OT_use_metric_scale,
     KINORA_OT_set_camera_height,
     KINORA_OT_reset_world,
     KINORA_PG_world,

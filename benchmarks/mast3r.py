@@ -1,22 +1,38 @@
-"""What the MASt3R engine's parts cost on a device: the network, matching ours beside plain, aligning beside the original.
+"""What the MASt3R engine's parts cost on a device: the network, matching beside the plain search, alignment.
 
-    python -m benchmarks.mast3r [--device cuda] [--size 512 384] [--precision fast] [--only network matching alignment]
+    python -m benchmarks.mast3r [--device cuda] [--size 512 384] [--precision fast] [--only network matching]
 
-The network has its published shape and random weights, so it costs what the published one costs. Matching and alignment
-work on scenes whose truth is known, so that each line also tells what came of it. Nothing is downloaded.
+The network has its published shape and random weights, so it costs what the published one costs. What works on its
+answers gets an oracle's (tests/view_oracle.py) of a scene whose truth is known, so that a line also tells what came of
+it. Nothing is downloaded. Plain matching takes many seconds a pair without a graphics card.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from itertools import combinations
+from typing import Any
 
+import numpy as np
 import torch
 
+from backend.geometry.camera import project
+from backend.matching.fast import match_batch
+from backend.matching.matches import Matches
+from backend.matching.reciprocal import Described, symmetric_matches
 from backend.nets.mast3r import MatchingConfig, MatchingNet
+from backend.sparse.views import SymmetricPair, View
 from tests.recipe import formula_state
+from tests.view_oracle import ViewOracle, surface_points
+from tests.worlds import World, film, hand_held, square_intrinsics
 
-from .network import HEADER, PRECISIONS, network_rows, table
+from .network import HEADER, PRECISIONS, network_rows, peak_memory, synchronize, table
+
+#: A match is right when it ends this near to where its point is seen; whole pixels alone make 0.7.
+RIGHT_PX = 2.0
 
 
 def network(options: argparse.Namespace) -> None:
@@ -35,6 +51,80 @@ def network(options: argparse.Namespace) -> None:
     table(f"The network on {where(options)}, {width} x {height}, {how}; {rate}", HEADER, (s.row() for s in stages))
 
 
+def matching(options: argparse.Namespace) -> None:
+    """Matches of pairs of frames, by the plain search one after the other, and by ours, one and several at once."""
+    width, height = options.size
+    device = torch.device(options.device)
+    frames = 4
+    world = film(hand_held(3 * frames)[::3], square_intrinsics(0.9 * width, width, height, frames), width, height)
+    asked = list(combinations(range(frames), 2))[: options.matched]
+    pairs = [_on(device, pair) for pair in ViewOracle(world).predict(asked)]
+    ways: dict[str, Callable[[], list[Matches]]] = {
+        "plain": lambda: [_plain(pair) for pair in pairs],
+        "ours, a pair at once": lambda: [match_batch([pair])[0] for pair in pairs],
+        f"ours, {len(pairs)} at once": lambda: match_batch(pairs),
+    }
+    rows, seconds = [], {}
+    for name, way in ways.items():
+        found, seconds[name], peak = _measured(device, way, options.repeats if "ours" in name else 1)
+        errors = np.concatenate([match_errors(world, pair, m) for pair, m in zip(pairs, found)])
+        rows.append(
+            (
+                name,
+                f"{1e3 * seconds[name] / len(pairs):.1f}",
+                f"{seconds['plain'] / seconds[name]:.1f}",
+                f"{len(errors) / len(pairs):.0f}",
+                f"{(errors < RIGHT_PX).mean():.2%}",
+                f"{np.median(errors):.2f}",
+                "not told" if peak is None else f"{peak / 2**30:.2f}",
+            )
+        )
+    header = (
+        "Matching",
+        "ms a pair",
+        "times plain",
+        "matches a pair",
+        f"within {RIGHT_PX:g} px",
+        "median px",
+        "peak GiB",
+    )
+    table(f"Matching on {where(options)}, {width} x {height}, {len(pairs)} pairs of a synthetic room", header, rows)
+
+
+def match_errors(world: World, pair: SymmetricPair, matches: Matches) -> np.ndarray:
+    """(M,) px from where each match ends in frame j to where what it begins at in frame i is really seen."""
+    (x, y), ends = matches.xy_1.cpu().numpy().T, matches.xy_2.cpu().numpy()
+    seen, _ = project(surface_points(world, pair.i)[y, x], world.intrinsics[pair.j], world.world_from_camera[pair.j])
+    return np.linalg.norm(seen - 0.5 - ends, axis=-1)
+
+
+def _plain(pair: SymmetricPair) -> Matches:
+    """What `match_batch` finds by default, by the plain search."""
+    views = ((pair.ii, pair.ji), (pair.ij, pair.jj))
+    decodings = [tuple(Described(v.descriptors, v.descriptor_confidence) for v in both) for both in views]
+    size = pair.ii.confidence.shape[::-1]
+    return symmetric_matches(decodings).without_border(size, size)
+
+
+def _on(device: torch.device, pair: SymmetricPair) -> SymmetricPair:
+    views = (
+        View(*(getattr(view, f.name).to(device) for f in fields(View))) for view in (pair.ii, pair.ji, pair.jj, pair.ij)
+    )
+    return SymmetricPair(pair.i, pair.j, *views)
+
+
+def _measured(device: torch.device, work: Callable[[], Any], repeats: int) -> tuple[Any, float, int | None]:
+    """What comes of the work, the least seconds of `repeats`, and the most memory; a GPU warms up first."""
+    seconds = []
+    with peak_memory(device) as peak:
+        for _ in range(repeats + (device.type != "cpu")):
+            began = time.perf_counter()
+            result = work()
+            synchronize(device)
+            seconds.append(time.perf_counter() - began)
+    return result, min(seconds), peak()
+
+
 def where(options: argparse.Namespace) -> str:
     """The device in words."""
     if "cuda" in options.device:
@@ -43,10 +133,11 @@ def where(options: argparse.Namespace) -> str:
 
 
 #: What can be measured; to add a part, write a function that takes the options and prints a table.
-PARTS = {"network": network}
+PARTS: dict[str, Callable[[argparse.Namespace], None]] = {"network": network, "matching": matching}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables of the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--size", nargs=2, type=int, default=(512, 384), metavar=("WIDTH", "HEIGHT"))
@@ -55,7 +146,8 @@ def main() -> None:
     parser.add_argument("--precision", choices=PRECISIONS, default="exact")
     parser.add_argument("--compiled", action="store_true", help="blocks and heads through torch.compile")
     parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
+    parser.add_argument("--matched", type=int, default=2, metavar="PAIRS", help="how many pairs are matched, 6 at most")
+    options = parser.parse_args(arguments)
     for part in options.only:
         PARTS[part](options)
 

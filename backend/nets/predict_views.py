@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
+import torch
+from torch import Tensor
+
 from ..sparse.views import SymmetricPair, View
 from .host_pairs import no_numbers
 from .mast3r import MatchingViews
@@ -49,6 +52,16 @@ class ViewPredictor(FramePredictor[MatchingViews]):
         for _ in self._answers(directed, take):
             while whole:
                 yield whole.pop(0)
+
+    def tokens(self, frames: Sequence[int]) -> Iterator[Tensor]:
+        """What the encoder makes of each of `frames`, (T, C) float32 on the device: by them, frames are alike or not.
+
+        Frames are kept for `predict` while they are in the cache. Raises UserError when memory does not suffice, Cancelled.
+        """
+        for n, frame in enumerate(frames):
+            self.run.progress(n / len(frames))
+            with torch.no_grad():
+                yield self._tokens_of([frame], frames[n + 1 :])[frame].to(self.device, torch.float32)
 
     def _place(self, pair: tuple[int, int]) -> tuple[int, ...]:
         """Where a pair comes: by blocks of frames that the caches hold together, so that each is made few times."""

@@ -56,7 +56,7 @@ class ViewPredictor(FramePredictor[MatchingViews]):
     def tokens(self, frames: Sequence[int]) -> Iterator[Tensor]:
         """What the encoder makes of each of `frames`, (T, C) float32 on the device: by them, frames are alike or not.
 
-        Frames are kept for `predict` while the cache has room. Raises UserError when memory does not suffice, Cancelled.
+        Frames are kept for `predict` while there is room. Raises UserError when memory does not suffice, Cancelled.
         """
         for n, frame in enumerate(frames):
             self.run.progress(n / len(frames))

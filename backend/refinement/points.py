@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..geometry.triangulation import points_on_planes
 from .cameras import Cameras
 from .sightings import Static
 
@@ -32,17 +33,6 @@ def triangulate(static: Static, cameras: Cameras, noise_px: float, start: np.nda
     depth_error = np.where(known, DEPTH_ERROR, NO_DEPTH_ERROR) * depth
     prior = 1 / depth_error**2 / np.bincount(seen.track, minlength=count)[seen.track]
 
-    def solve(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> np.ndarray:
-        """(N, 3) least squares of each track's equations `row . x = value`, given as (M, 3), (M,) and weights (M,)."""
-        a, b = np.zeros((count, 3, 3)), np.zeros((count, 3))
-        for i in range(3):
-            for j in range(i, 3):
-                total = sum(weight * row[:, i] * row[:, j] for row, _, weight in parts)
-                a[:, i, j] = a[:, j, i] = np.bincount(seen.track, total, count)
-            b[:, i] = np.bincount(seen.track, sum(weight * row[:, i] * value for row, value, weight in parts), count)
-        a += 1e-9 * np.trace(a, axis1=1, axis2=2)[:, None, None] * np.eye(3)
-        return np.linalg.solve(a, b[..., None])[..., 0]
-
     def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1] + a[:, 2] * b[:, 2]
 
@@ -52,7 +42,7 @@ def triangulate(static: Static, cameras: Cameras, noise_px: float, start: np.nda
         across, above = (side - rays[:, k, None] * forward for k, side in enumerate((right, down)))
         weight = (focal / depth / noise_px) ** 2
         parts = [(plane, dot(plane, centres), weight) for plane in (across, above)]
-        points = solve([*parts, (forward, dot(forward, centres) + depth, prior)])
+        points = points_on_planes(seen.track, [*parts, (forward, dot(forward, centres) + depth, prior)], count)
     for _ in range(ROUNDS):
         away = points[seen.track] - centres
         z = dot(forward, away)
@@ -63,9 +53,8 @@ def triangulate(static: Static, cameras: Cameras, noise_px: float, start: np.nda
         by_x, by_y = ((focal / z)[:, None] * (side - at[:, None] * forward) for side, at in ((right, x), (down, y)))
         weight = ahead / (noise_px**2 + miss_x**2 + miss_y**2)
         off = np.where(ahead, depth - z, 0.0)
-        step = solve(
-            [(by_x, miss_x, weight), (by_y, miss_y, weight), (forward, off, prior / (1 + (off / depth_error) ** 2))]
-        )
+        leaning = forward, off, prior / (1 + (off / depth_error) ** 2)
+        step = points_on_planes(seen.track, [(by_x, miss_x, weight), (by_y, miss_y, weight), leaning], count)
         points = points + step
         if np.median(np.abs(step).max(axis=1)) < SETTLED * typical:
             break

@@ -1,9 +1,9 @@
 """How fast clips and results move, against plain sockets and files: `python benchmarks/transfer.py --help`.
 
-Everything runs on this machine in one go and is timed in turns, so that what else goes on here hits all alike; of each
-figure the best of several turns counts. The server is a real process, the client is the add-on's own code. The result
-that is packed has the colours of the example clip (benchmarks/demo_clip) and the true depth of its scene with 0.15 %
-of noise, as from a measurement.
+Everything runs on this machine in one go and is timed in turns, so that what else goes on here hits all alike: shares
+are those within a turn, and of each figure the median of the turns counts. The server is a real process, the client is
+the add-on's own code. The result that is packed has the colours of the example clip (benchmarks/demo_clip) and the true
+depth of its scene with 0.15 % of noise, as from a measurement.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import zmq
@@ -277,6 +278,7 @@ def measure(folder: Path, size: int, turns: int) -> None:
         for _ in range(turns):
             for kind, plain in plains.items():
                 rates.setdefault(kind, []).append(plain.send(clip))
+            rates.setdefault("get", []).append(ours.do(ours.pull, job))
             rates.setdefault("read", []).append(read_rate(capture / "ballast.bin"))
             # What earlier turns left goes first: memory that a virtual machine touches for the first time is slow.
             for name, to_the_end in (("up", False), ("checked", True)):
@@ -285,33 +287,39 @@ def measure(folder: Path, size: int, turns: int) -> None:
                 rates.setdefault(name, []).append(ours.do(ours.upload, clip, to_the_end))
             shutil.rmtree(folder / "far", ignore_errors=True)
             rates.setdefault("down", []).append(whole / ours.do(ours.fetch, job, folder / "far", "exact"))
-            rates.setdefault("get", []).append(ours.do(ours.pull, job))
             rates.setdefault("near", []).append(whole / ours.do(ours.fetch, job, folder / "near", "exact", near=True))
-        best = {name: max(found) for name, found in rates.items()}
-        print(f"| {size / MB:.0f} MB, best of {turns} | MB/s | of the plain socket | of ZeroMQ, not encrypted |")
-        print("|---|---|---|---|")
-        for name, words in (
-            ("memory", "plain socket, memory to memory"),
-            ("file", "plain socket, file to file"),
-            ("zmq", "ZeroMQ, not encrypted, memory to memory"),
-            ("get", "encrypted: pieces of a result, asked for and received, memory to memory"),
-            ("up", "upload, until the last byte is acknowledged"),
-            ("checked", "upload, until it is checked and durable"),
-            ("down", "fetch of a result, until it is checked and durable"),
-        ):
-            shares = " | ".join(f"{best[name] / best[of]:.0%}" for of in ("memory", "zmq"))
-            print(f"| {words} | {best[name] / MB:.0f} | {shares} |")
-        print(f"| plain file read | {best['read'] / MB:.0f} | | |")
-        near = best["near"]
-        print(
-            f"| fetch of a result on the same disk | {near / MB:.0f} ({near / best['read']:.0%} of the file read) | | |"
-        )
+        _print_rates(rates, size)
         order.write_text(f"whole 0 {time.time()}\n", encoding="utf-8")
         measure_packing(folder, ours, ours.do(ours.submit, order))
     finally:
         ours.close()
         for plain in plains.values():
             plain.close()
+
+
+def _print_rates(rates: dict[str, list[float]], size: int) -> None:
+    """The table, from bytes a second of each turn."""
+
+    def share(name: str, of: str) -> str:
+        each = [mine / theirs for mine, theirs in zip(rates[name], rates[of], strict=True)]
+        return f"{median(each):.0%} ({min(each):.0%} to {max(each):.0%})"
+
+    turns = len(rates["memory"])
+    print(f"| {size / MB:.0f} MB, {turns} turns | MB/s | of the plain socket | of the plain socket, file to file |")
+    print("|---|---|---|---|")
+    for name, words in (
+        ("memory", "plain socket, memory to memory"),
+        ("file", "plain socket, file to file"),
+        ("zmq", "ZeroMQ, not encrypted, memory to memory"),
+        ("get", "encrypted: pieces of a result, asked for and received, memory to memory"),
+        ("up", "upload, until the last byte is acknowledged"),
+        ("checked", "upload, until it is checked and durable"),
+        ("down", "fetch of a result, until it is checked and durable"),
+    ):
+        print(f"| {words} | {median(rates[name]) / MB:.0f} | {share(name, 'memory')} | {share(name, 'file')} |")
+    print(f"| plain file read | {median(rates['read']) / MB:.0f} | | |")
+    near = f"{median(rates['near']) / MB:.0f} | {share('near', 'read')} of the file read"
+    print(f"| fetch of a result on the same disk | {near} | |")
 
 
 def measure_packing(folder: Path, ours: Ours, job: str) -> None:
@@ -359,7 +367,7 @@ def measure_packing(folder: Path, ours: Ours, job: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=512, help="of the clip and of the result, MB")
-    parser.add_argument("--turns", type=int, default=4)
+    parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--folder", type=Path, help="where the files lie meanwhile")
     options = parser.parse_args()
     from backend.server.heap import Heap

@@ -176,10 +176,11 @@ class Uploads:
             self._to_read.put(part)
 
     def _read(self) -> None:
+        room = memoryview(bytearray(BLOCK))
         while (part := self._to_read.get()) is not None:
             part.waits = False
             try:
-                if part.read():
+                if part.read(room):
                     self._keep(part)
             except OSError as error:
                 if not part.abandoned and not part.path.exists():  # else the last look made it whole already
@@ -231,16 +232,16 @@ class _Part:
             raise
         self.have += len(data)
 
-    def read(self) -> bool:
-        """Hash what has come since the last time; whether all of it is there and right."""
+    def read(self, room: memoryview) -> bool:
+        """Hash what has come since the last time, read into `room`; whether all of it is there and right."""
         with open(self.file, "rb", buffering=0) as file:
             file.seek(self._read_to)
             while self._read_to < self.have and not self.abandoned:
-                block = file.read(min(BLOCK, self.have - self._read_to))
-                if not block:
+                length = file.readinto(room[: self.have - self._read_to])
+                if not length:
                     raise OSError("a part of an upload became shorter")
-                self._hash.update(block)
-                self._read_to += len(block)
+                self._hash.update(room[:length])
+                self._read_to += length
         if self._read_to < self.size or self.abandoned:
             return False
         self.wrong = self._hash.hexdigest() != self.path.name

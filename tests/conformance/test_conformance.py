@@ -111,17 +111,6 @@ def test_the_recorded_subset_agrees(capsys):
     assert "absent" in out
 
 
-@pytest.mark.slow
-def test_the_recorded_subset_of_mast3r_agrees(capsys):
-    assert main(["mast3r", str(RECORDED.with_name("mast3r"))]) == 0
-    out = capsys.readouterr().out
-    assert failed(out) == []
-    for line in ("landscape.raw_mlp2", "manyar.view1.desc_conf", "post.c.desc_conf", "up.img", "published_keys.json"):
-        assert line in out
-    assert "model_small_io portrait" in out  # which the subset does not have
-    assert "absent" in out
-
-
 def test_every_array_of_a_whole_run_is_compared(aligned, capsys):
     assert main(["monst3r", str(aligned)]) == 0
     out = capsys.readouterr().out

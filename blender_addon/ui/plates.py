@@ -84,6 +84,7 @@ class KINORA_OT_localise_plate(ImportOperator, bpy.types.Operator):
         "Find where another clip, or one image, of the same place was shot, and add its camera to this capture. "
         "The backend that made the capture does it"
     )
+    bl_options = set()  # adjusting it afterwards would send another job
 
     filepath: bpy.props.StringProperty(
         name="Plate", description="Video, image of a sequence or single image", subtype="FILE_PATH"

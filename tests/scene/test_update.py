@@ -237,9 +237,11 @@ def said(value):
     if isinstance(value, bpy.types.ID):
         return value.name_full
     value = own(value)
-    return (
-        [said(v) for v in value] if hasattr(value, "__len__") and not isinstance(value, str | bytes | dict) else value
-    )
+    if isinstance(value, dict):
+        return {name: said(v) for name, v in value.items()}
+    if hasattr(value, "__len__") and not isinstance(value, str | bytes):
+        return [said(v) for v in value]
+    return "nan" if value != value else value  # which is not equal to itself
 
 
 def fingerprint(scene) -> dict:

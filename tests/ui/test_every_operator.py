@@ -14,6 +14,8 @@ from backend.export.images import add_images
 from backend.wire import write_capture
 from blender_addon.scene import ImportOptions, import_capture
 from blender_addon.scene.imported import imported_in
+from blender_addon.scene.plates import PlateOptions, import_plate
+from tests.localised import localised
 from tests.scene.captures import small
 from tests.scene.test_update import fingerprint
 
@@ -43,6 +45,7 @@ WITHOUT_UNDO = {
     "job_priority": "a job of the backend",
     "jump_to_frame": "the frame that is looked at, grouped",
     "list_weights": "asks the backend",
+    "localise_plate": "sends a job",
     "move_job": "a job of the backend",
     "open_preferences": "opens a window",
     "pin_job": "a job of the backend",
@@ -150,6 +153,15 @@ def two_imports_and_none_meant(capture, tmp_path):
     bpy.context.view_layer.objects.active = None
 
 
+def a_plate_camera(capture, tmp_path):
+    """A plate was localised in the import; its camera is active, and its capture is gone from the disk."""
+    an_import(capture, tmp_path)
+    folder = write_capture(localised(3, lost=(1,)), tmp_path / "plate", [add_images])
+    camera = import_plate(folder, imported_in(bpy.context.scene)[0], bpy.context.scene, PlateOptions(points=True))
+    bpy.context.view_layer.objects.active = camera
+    shutil.rmtree(folder)
+
+
 def deleted_root(capture, tmp_path):
     an_import(capture, tmp_path)
     bpy.data.objects.remove(imported_in(bpy.context.scene)[0].root)
@@ -227,6 +239,7 @@ def edit_mode(capture, tmp_path):
 STATES = (
     nothing,
     an_import,
+    a_plate_camera,
     no_active_object,
     two_imports_and_none_meant,
     deleted_root,
@@ -304,7 +317,7 @@ def test_what_an_operator_did_is_undone(enter, capfd):
     for name in names():
         if name in WITHOUT_UNDO:
             continue
-        enter(an_import)
+        enter(a_plate_camera)
         bpy.ops.ed.undo_push(message="Before")
         before = fingerprint(bpy.context.scene)
         if call(name)[0] != {"FINISHED"}:
@@ -317,7 +330,7 @@ def test_what_an_operator_did_is_undone(enter, capfd):
         if changed:
             problems.append(f"{name}: {changed[:5]}")
     assert not problems, "\n".join(problems)
-    assert {"remove_import", "update_capture", "use_relative_paths"} <= set(done)
+    assert {"remove_import", "update_capture", "use_relative_paths", "remove_plate", "view_plate"} <= set(done)
 
 
 # ---- panels ----------------------------------------------------------------------------------------------------------

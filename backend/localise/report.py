@@ -63,6 +63,7 @@ def to_capture(
         ),
         settings=settings.to_json(),
         metric=there.metric,
+        scale=there.scale,
         confidence_meaning=f"that of the capture it was put into: {there.confidence_meaning}",
         confidence_default=there.confidence_default,
         world_from_camera=poses,

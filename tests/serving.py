@@ -19,15 +19,22 @@ from backend.wire import Connection, JobSettings, framing, messages
 from blender_addon.client import Client, Event, JobCancelled, JobDone, JobFailed
 from blender_addon.link import open_dealer
 
-WORKER = (sys.executable, "-m", "backend.server.worker", "--pipeline", "tests.pipeline_for_tests")
 PATIENCE_S = 30.0
 SETTINGS = JobSettings().to_json()
 
 
+def worker_of(pipeline: str) -> tuple[str, ...]:
+    """The command of a worker whose jobs are made by the module of that name."""
+    return sys.executable, "-m", "backend.server.worker", "--pipeline", pipeline
+
+
+WORKER = worker_of("tests.pipeline_for_tests")
+
+
 @contextmanager
-def server(home: Path, **options: Any) -> Iterator[Broker]:
+def server(home: Path, worker: Sequence[str] = WORKER, **options: Any) -> Iterator[Broker]:
     """A server in a thread of this process; its workers are real processes."""
-    broker = Broker(home, worker_command=WORKER, **options)
+    broker = Broker(home, worker_command=worker, **options)
     thread = threading.Thread(target=broker.run)
     thread.start()
     wait_for(lambda: (home / "connection.json").is_file())

@@ -19,12 +19,22 @@ def is_sequence(options: MASt3RSettings, kind: str) -> bool:
 
 
 def solved_frames(options: MASt3RSettings, times: Sequence[float], sequence: bool) -> np.ndarray:
-    """(K,) which of the frames at `times` (s) are solved: all of a set. Raises UserError when fewer than two are left."""
+    """(K,) which of the frames at `times` (s) are solved: all of a set. Raises UserError when there are not two."""
     thinned = sequence and (options.solve_every > 1 or options.solve_fps > 0)
     keys = key_frames(tuple(times), options, least=2) if thinned else np.arange(len(times))
     if len(keys) < 2:
         raise UserError("One image alone cannot be reconstructed", "give at least two of the same place")
     return keys
+
+
+def with_something_still(keys: np.ndarray, masks: np.ndarray | None) -> np.ndarray:
+    """Those of the frames `keys` (K,) that are not all masked (T, H, W). Raises UserError when there are not two."""
+    if masks is None:
+        return keys
+    left = keys[~masks[keys].all(axis=(1, 2))]
+    if len(left) < 2:
+        raise UserError("The masks cover all that could be aligned", "mask less, or leave the masks out")
+    return left
 
 
 def graph_kind(options: MASt3RSettings, count: int, sequence: bool) -> str:
@@ -38,7 +48,7 @@ def graph_kind(options: MASt3RSettings, count: int, sequence: bool) -> str:
 
 def shares_lens(options: MASt3RSettings, sequence: bool) -> bool:
     """Whether all frames have one focal length."""
-    return options.lens == "shared" or (options.lens == "auto" and sequence)
+    return options.lenses == "shared" or (options.lenses == "auto" and sequence)
 
 
 def pair_count(options: MASt3RSettings, count: int, sequence: bool) -> int:

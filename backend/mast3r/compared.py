@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from ..matching.matches import Matches
+from ..monst3r.knowns import STILL_PX
 from ..run import Run
 from ..sparse.canonical import CanonicalSums, CanonicalView
 from ..sparse.problem import PairMatches, SparseProblem, WeakView, weak_views
 from ..sparse.views import SymmetricPair, ViewSource
 
-#: Matches this near to the border are of no use: descriptors know only half of what is around them there.
-BORDER_PX = 3
+#: What finds matches from frame i to frame j; the two masks (H, W), or None, say where nothing may be matched.
+Matcher = Callable[[SymmetricPair, torch.Tensor | None, torch.Tensor | None], Matches]
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,9 @@ class Compared:
     """What was kept of P pairs `edges` (P, 2), i < j, of K frames; arrays on the host, in the alignment's pixels.
 
     Of each frame its canonical view (see `CanonicalView`): `points` (K, H, W, 3), `depth_ratio` and `confidence`
-    (K, H, W), `focal_px` (K,), `core_depth` (K, H/8, W/8); `mover_confidence` (K, H, W) is what the network said under a
-    mask, where the view's own is 0. Of each pair its matches, `xy_1`, `xy_2` (M, 2) and `match_confidence` (M,), pair p
-    from `begin[p]` to `begin[p + 1]`. Of the V pairs `weak` (V,) both pointmaps in the other's camera, thinned.
+    (K, H, W), `focal_px` (K,), `core_depth` (K, H/8, W/8); `mover_confidence` (K, H, W) is what the network said under
+    a mask, where the view's own is 0. Of each pair its matches, `xy_1`, `xy_2` (M, 2) and `match_confidence` (M,),
+    pair p from `begin[p]` to `begin[p + 1]`. Of the V pairs `weak` (V,) both pointmaps in the other's camera, thinned.
     """
 
     points: np.ndarray
@@ -73,7 +74,7 @@ class Compared:
 
 def compare(
     source: ViewSource,
-    match: Callable[[SymmetricPair], Matches],
+    match: Matcher,
     pairs: Sequence[tuple[int, int]],
     keys: np.ndarray,
     masks: np.ndarray | None,
@@ -102,9 +103,7 @@ def compare(
             if n not in sums:
                 sums[n] = _Frame(None if masks is None or not masks[n].any() else torch.from_numpy(masks[n]))
             sums[n].add(view)
-        matches = match(pair).masked(sums[i].mask, sums[j].mask)
-        matches = matches.without_border(size, size, BORDER_PX).to("cpu")
-        found[i, j] = matches
+        found[i, j] = matches = match(pair, sums[i].mask, sums[j].mask).to("cpu")
         if not len(matches) or float(matches.confidence.max()) <= weaker_than:
             thin = weak_views(replace(pair, i=i, j=j))
             weak[i, j] = [replace(w, points=w.points.cpu(), confidence=w.confidence.cpu()) for w in thin]
@@ -115,6 +114,14 @@ def compare(
                 kept.put(n, sums.pop(n))
         run.progress((done + 1) / len(pairs))
     return _compared(kept, [tuple(pair) for pair in pairs], found, weak, (height // 8, width // 8))
+
+
+def stands_still(compared: Compared) -> bool:
+    """Whether most of the picture stays where it is in all pairs: a locked-off camera, or one that hardly moves."""
+    limit = STILL_PX * compared.size[0] / 512
+    moved = np.linalg.norm(compared.xy_2.astype(np.float64) - compared.xy_1, axis=1)
+    parts = [moved[a:b] for a, b in zip(compared.begin, compared.begin[1:]) if b > a]
+    return bool(parts) and all(np.median(part) < limit for part in parts)
 
 
 class _Frame:

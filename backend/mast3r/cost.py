@@ -19,7 +19,7 @@ LOAD_S = 18.0
 #: More cores than this do not make the network faster by as much.
 CORES_USED = 16
 NETWORK_BYTES, PROCESS_BYTES = 2_754_600_000, 1_300_000_000
-#: Bytes a pixel: what a pair needs while it is predicted and matched; canonical sums of a solved frame; all frames' results.
+#: Bytes a pixel: what a pair needs while it is predicted and matched; what is kept of a solved frame; of any frame.
 PREDICTING_BYTES, CANONICAL_BYTES, FRAME_BYTES = 4200, 52, 24
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..monst3r.models import precision_of
 from ..nets.mast3r import load_mast3r
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class LaterViews:
-    """A `ViewSource` that is opened by its first question, or by `open`."""
+    """A `ViewSource`, and a `TokenSource` of the same frames, that is opened by its first question, or by `open`."""
 
     def __init__(self, opened: Callable[[], Any]) -> None:
         self._opened = opened
@@ -30,9 +31,17 @@ class LaterViews:
     def predict(self, pairs: Iterable[tuple[int, int]]) -> Iterator[SymmetricPair]:
         return self.open().predict(pairs)
 
+    def tokens(self, frames: Sequence[int]) -> Iterator[Tensor]:
+        """Local features (M, D) of each of `frames`."""
+        return self.open().tokens(frames)
+
     def open(self) -> Any:
         """The source, loaded now if it was not before."""
         return self._source
+
+    def let_go(self) -> None:
+        """Forget the source, whose memory is needed no more; a later question opens it anew."""
+        self.__dict__.pop("_source", None)
 
     @cached_property
     def _source(self) -> Any:
@@ -51,7 +60,12 @@ def load_view_source(
     def opened() -> ViewPredictor:
         log.info("%s on %s", installed.model.title, device)
         return ViewPredictor(
-            load_mast3r(installed), images, device, precision_of(options, device), run, options.pairs_at_once
+            load_mast3r(installed),
+            images,
+            device,
+            precision_of(options, device),
+            run,
+            pairs_at_once=options.pairs_at_once,
         )
 
     return LaterViews(opened), (installed.stamp(),)

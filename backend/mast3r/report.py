@@ -24,7 +24,7 @@ ON_THE_SPOT = 0.005
 CONFIDENCE_MEANING = (
     "the network's confidence, 1 and above, a mean over the pairs of a frame; 1 nothing is sure, 0 nothing is known"
 )
-NOT_FOUND = "Nothing is masked: this engine takes everything for part of a set that stands still, unless masks are given"
+NOT_FOUND = "Nothing is masked: this engine takes all it sees to stand still, unless masks are given"
 
 
 @dataclass(frozen=True)

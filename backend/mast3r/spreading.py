@@ -16,7 +16,8 @@ from .report import Placed
 @dataclass(frozen=True)
 class Aligned:
     """K frames as the alignment has them: `world_from_camera` (K, 4, 4), NaN where a frame could not be placed,
-    `focal_px` (K,), `centre` (K, 2) the principal point, `depth` and `confidence` (K, H, W), 0 where nothing is known."""
+    `focal_px` (K,), `centre` (K, 2) the principal point, `depth` and `confidence` (K, H, W), 0 where nothing is known.
+    """
 
     world_from_camera: np.ndarray
     focal_px: np.ndarray
@@ -36,6 +37,7 @@ def over_all_frames(
     found = has_pose(aligned.world_from_camera)
     solved, wanted = np.zeros(count, bool), np.isin(np.arange(count), keys)
     solved[keys] = found
+    aligned.depth[~found], aligned.confidence[~found] = 0, 0  # at no scale, and seen from nowhere
     centre = np.tile(np.median(aligned.centre[found], axis=0), (count, 1))
     centre[keys] = aligned.centre
     if len(keys) < count and sequence:

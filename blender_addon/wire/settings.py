@@ -307,7 +307,7 @@ class MASt3RSettings(Settings):
         maximum=240.0,
         advanced=True,
     )
-    lens: str = option(
+    lenses: str = option(
         "auto",
         "Lens",
         "How many focal lengths are solved when the lens is not known; a known one is kept",

@@ -13,10 +13,12 @@ import pytest
 
 from backend.clip import Clip
 from backend.engines import REGISTRY, Engine, load_engine
+from backend.engines.mast3r import MASt3REngine
 from backend.engines.monst3r import MonST3REngine
 from backend.geometry.camera import unproject
 from backend.geometry.trajectory import absolute_trajectory_error
 from backend.known_cameras import KnownCameras
+from backend.mast3r.models import LaterViews
 from backend.pipeline import with_movers
 from backend.run import Run
 from backend.wire import (
@@ -34,6 +36,7 @@ from backend.wire import (
     write_capture,
 )
 from tests.pair_oracle import EXACT, Errors, FlowOracle, PairOracle
+from tests.view_oracle import ViewOracle
 from tests.worlds import World, as_capture, film, hand_held, look, sliding_box
 
 WIDTH, HEIGHT, FRAMES = 320, 192, 12
@@ -93,12 +96,27 @@ class MonST3RWithOracle(MonST3REngine):
         return FlowOracle(self.scene.seen, self.scene.flow), ()
 
 
+class MASt3RWithOracle(MASt3REngine):
+    """MASt3R without its network."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+
+    def view_source(self, pictures, options, device, run):
+        assert pictures.shape == self.scene.seen.rgb.shape  # else the oracle would tell of other pixels
+        return LaterViews(lambda: ViewOracle(self.scene.seen)), ()
+
+
+#: Engines whose networks see a smaller picture, with an oracle in their networks' place.
+WITH_ORACLE = {"monst3r": MonST3RWithOracle, "mast3r": MASt3RWithOracle}
+
+
 @dataclass(frozen=True)
 class Case:
     """How an engine is run here, and how far it may be off.
 
-    `sure` is the confidence from which its depth counts as known; `parallax` says that it needs parallax for that, and
-    `takes_poses` that it works with cameras that the user knows.
+    `sure` is the confidence from which its depth counts as known; `parallax` says that it needs parallax for that,
+    `takes_poses` that it works with cameras that the user knows, and `finds_movers` that it needs no masks.
     """
 
     settings: JobSettings
@@ -108,16 +126,19 @@ class Case:
     velocity_error: float
     parallax: bool
     takes_poses: bool
+    finds_movers: bool = True
 
     def engine(self, scene: Scene) -> Engine:
-        return MonST3RWithOracle(scene) if self.settings.engine == "monst3r" else load_engine(self.settings.engine)
+        name = self.settings.engine
+        return WITH_ORACLE[name](scene) if name in WITH_ORACLE else load_engine(name)
 
     def reconstruct(self, scene: Scene, run: Run, **clip: Any) -> Capture:
-        return self.engine(scene).reconstruct(scene.clip(**clip), self.settings, run)
+        masks = {} if self.finds_movers else {"known_masks": scene.plate.dynamic}
+        return self.engine(scene).reconstruct(scene.clip(**{**masks, **clip}), self.settings, run)
 
     def grid(self, scene: Scene) -> World:
         """The truth on the engine's grid."""
-        return scene.seen if self.settings.engine == "monst3r" else scene.plate
+        return scene.seen if self.settings.engine in WITH_ORACLE else scene.plate
 
 
 def job(engine: str, long_side: int = 512, **options: Any) -> JobSettings:
@@ -144,9 +165,21 @@ CASES = {
         parallax=False,
         takes_poses=True,
     ),
+    "mast3r": Case(
+        job("mast3r", long_side=WIDTH // SEEN),
+        sure=1.5,
+        depth_error=0.02,
+        mask_iou=0.99,
+        velocity_error=0.15,
+        parallax=False,
+        takes_poses=True,
+        finds_movers=False,
+    ),
 }
 each_engine = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
+
+slow_engines = [pytest.param(name, marks=pytest.mark.slow) for name in WITH_ORACLE]
 
 #: Live frames that an engine showed while it made `made`, in order.
 SHOWN: dict[str, list[LiveFrame]] = {}
@@ -157,7 +190,7 @@ def moving() -> Scene:
     return scene()
 
 
-@pytest.fixture(scope="module", params=["classical", pytest.param("monst3r", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["classical", *slow_engines])
 def made(request, moving, tmp_path_factory):
     """(case, its capture of the scene, the stages it reported); what it showed meanwhile is in SHOWN."""
     stages = []

@@ -18,6 +18,9 @@ from ..localise.localise import Localiser, Placed, Plate
 from ..localise.reference import Reference
 from ..localise.report import to_capture
 from ..localise.views import Views
+from ..nets.manifest import model_named
+from ..nets.receipt import Receipt, weights_folder
+from ..nets.weights import check_installed
 from ..run import Run
 from ..wire import Capture, JobSettings, LiveFrame, LocaliseSettings, UserError
 
@@ -33,11 +36,18 @@ class LocaliseEngine:
     )
 
     def check(self, settings: JobSettings) -> None:
-        """Raise UserError when the network's weights are asked for and missing."""
+        """Raise UserError when the network's weights are asked for and are not on this machine."""
+        if settings.engine_settings.matcher == "mast3r":
+            check_installed(["mast3r"])
 
     def matcher(self, options: LocaliseSettings, run: Run) -> tuple[Matcher, tuple]:
         """What finds the same points, and the stamps of its weights. Tests put an oracle in its place."""
-        return ClassicMatcher(), ()
+        here = Receipt(weights_folder()).installed(model_named("mast3r")) is not None
+        if options.matcher == "classic" or (options.matcher == "auto" and not here):
+            return ClassicMatcher(), ()
+        from ..localise.network import load_matcher  # torch takes seconds to load, and is not needed without it
+
+        return load_matcher(options, run)
 
     def reconstruct(self, clip: Clip, settings: JobSettings, run: Run) -> Capture:
         """The clip as a capture in its reference's world. Raises UserError where it is of another set."""

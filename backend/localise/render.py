@@ -60,14 +60,15 @@ def _one(
     # What is nearest in a pixel, with which point it is: the bits of a positive number are in the numbers' order.
     nearest = np.full(height * width, np.iinfo(np.int64).max)
     column, row = np.floor(xy).astype(int).T
-    number = np.arange(len(z))
-    for dy, dx in product(range(-LARGEST // 2 + 1, LARGEST // 2 + 1), repeat=2):
-        ring = max(abs(dx), abs(dy))
-        x, y = column + dx, row + dy
-        take = np.flatnonzero((reach >= ring) & (x >= 0) & (x < width) & (y >= 0) & (y < height))
+    for ring in range(int(reach.max(initial=0)) + 1):
+        wide = np.flatnonzero(reach >= ring)
         # A patch's rim yields to what another point says of its own middle.
-        cost = (z[take] * (1 + RIM * ring)).astype(np.float32).view(np.int32).astype(np.int64)
-        np.minimum.at(nearest, y[take] * width + x[take], cost << 32 | number[take])
+        cost = (z[wide] * (1 + RIM * ring)).astype(np.float32).view(np.int32).astype(np.int64) << 32 | wide
+        for dy, dx in product(range(-ring, ring + 1), repeat=2):
+            if max(abs(dx), abs(dy)) == ring:
+                x, y = column[wide] + dx, row[wide] + dy
+                inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+                np.minimum.at(nearest, (y * width + x)[inside], cost[inside])
     seen = nearest < np.iinfo(np.int64).max
     of = nearest[seen] & 0xFFFFFFFF
     depth, confidence = np.zeros(height * width, np.float32), np.zeros(height * width, np.float32)

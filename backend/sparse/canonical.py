@@ -37,7 +37,7 @@ class CanonicalView:
 
 
 class CanonicalSums:
-    """Running sums over all views of one frame by itself (`SymmetricPair.ii` and `jj`): 8 numbers a pixel.
+    """Running sums over all views of one frame by itself (`SymmetricPair.ii` and `jj`): 32 bytes a pixel.
 
     `mask` (H, W) bool is True on movers. Pixels there end with confidence 0, say nothing about the lens, and are no
     block's anchor unless all of the block is masked: else the still pixel nearest to the block's middle is.
@@ -59,7 +59,7 @@ class CanonicalSums:
         x, y, z = points.unbind(-1)
         anchor = spread(points.reshape(-1, 3)[self._anchor].movedim(-1, 0)).movedim(0, -1)
         reach = torch.linalg.vector_norm(torch.stack([x, y], -1) - anchor[..., :2], dim=-1).clamp(min=_EPS)
-        angle = torch.atan((z - anchor[..., 2].clamp(min=_EPS)) / reach)
+        angle = torch.atan(((z - anchor[..., 2].clamp(min=_EPS)) / reach).double())  # its tangent will be steep
         self._points += weight[..., None] * points
         self._weight += weight
         self._square += weight * weight
@@ -76,7 +76,8 @@ class CanonicalSums:
         self._mask = self._mask.to(points.device)
         self._anchor = anchor_pixels(self._mask)
         self._points = torch.zeros_like(points)
-        self._weight, self._square, self._angle, self._reach = points.new_zeros(4, height, width)
+        self._weight, self._square, self._reach = points.new_zeros(3, height, width)
+        self._angle = torch.zeros_like(self._weight, dtype=torch.float64)
 
     def finish(self) -> CanonicalView:
         """The view. Raises UserError for a frame without any view, and for one that is masked all over."""
@@ -85,7 +86,7 @@ class CanonicalSums:
             raise UserError(f"A frame cannot be aligned: {why}", "leave it out, or mask less")
         points = self._points / self._weight[..., None]
         core_depth = points[..., 2].flatten()[self._anchor]
-        slope = torch.tan(self._angle / self._weight)
+        slope = torch.tan(self._angle / self._weight).to(points)
         ratio = 1 + self._reach / self._count * slope / spread(core_depth)
         # an anchor is not near itself: its reach is the least there is, not nothing
         ratio.view(-1)[self._anchor] = 1

@@ -10,3 +10,5 @@ settings.engine_monst3r.mode = "full"
 settings.engine_monst3r.neighbours = 7
 settings.engine_monst3r.flow = "raft_large"
 settings.engine_monst3r.refine_camera = True
+settings.engine_mast3r.neighbours = 10
+settings.engine_mast3r.refine_camera = True

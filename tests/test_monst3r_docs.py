@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import re
 from itertools import chain
@@ -14,6 +13,7 @@ from backend.__main__ import parser
 from backend.nets.manifest import models
 from backend.wire import ENGINES, ClipSettings, LensSettings, MonST3RSettings
 from blender_addon.scene.options import ImportOptions
+from tests.doc_tables import known_options, table
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "monst3r.md").read_text(encoding="utf-8")
@@ -45,28 +45,9 @@ WORDS = (
 )
 
 
-def table(heading: str) -> list[list[str]]:
-    """The cells of each row of the table below a heading, without its head."""
-    section = PAGE.split(f"\n{heading}\n", 1)[1].split("\n## ")[0].split("\n### ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]
-
-
 OPTIONS, ORIGINAL, WARNINGS = (
-    table(f"## {name}") for name in ("Options", "Every option of the original", "What its warnings mean")
+    table(PAGE, f"## {name}") for name in ("Options", "Every option of the original", "What its warnings mean")
 )
-
-
-def known_options() -> set[str]:
-    """The options of every command, with MonST3R as the engine."""
-    found = set()
-    waiting = [parser(["reconstruct", "--engine", "monst3r"])]
-    while waiting:
-        for action in waiting.pop()._actions:
-            found.update(action.option_strings)
-            if isinstance(action, argparse._SubParsersAction):
-                waiting += action.choices.values()
-    return found
 
 
 def test_every_option_of_the_original_has_one_row():
@@ -89,7 +70,7 @@ def test_the_answer_exists_or_says_why_there_is_none(row):
     _, here, why = row
     answers = re.findall(r"`([^`]+)`", here)
     assert answers or here == "none"
-    assert set(answers) <= known_options() | {"CLIP"}
+    assert set(answers) <= known_options("monst3r") | {"CLIP"}
     if here == "none":
         assert re.search(r"\bgone\b|\*Import Options > ", why)
 

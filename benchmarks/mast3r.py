@@ -1,6 +1,6 @@
 """What the MASt3R engine's parts cost on a device: the network, matching beside the plain search, alignment.
 
-    python -m benchmarks.mast3r [--device cuda] [--size 512 384] [--precision fast] [--only network matching]
+    python -m benchmarks.mast3r [--device cuda] [--size 512 384] [--precision fast] [--only network precision matching]
 
 The network has its published shape and random weights, so it costs what the published one costs. What works on its
 answers gets an oracle's (tests/view_oracle.py) of a scene whose truth is known, so that a line also tells what came of
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,15 +23,30 @@ import torch
 from backend.geometry.camera import project
 from backend.matching.fast import match_batch
 from backend.matching.matches import Matches
-from backend.matching.reciprocal import Described, symmetric_matches
-from backend.nets.mast3r import MatchingConfig, MatchingNet
+from backend.matching.reciprocal import Described, nearest_in_blocks, symmetric_matches
+from backend.nets.mast3r import MatchingConfig, MatchingNet, MatchingViews
+from backend.nets.precision import EXACT, Precision
+from backend.nets.predict import network_input
 from backend.sparse.views import SymmetricPair, View
+from tests.conformance.mast3r_network import small_network
 from tests.recipe import formula_state
 from tests.view_oracle import ViewOracle, surface_points
 from tests.worlds import World, film, hand_held, square_intrinsics
 
-from .network import HEADER, PRECISIONS, network_rows, peak_memory, synchronize, table
+from .network import (
+    COMPARED,
+    HEADER,
+    PRECISIONS,
+    answer,
+    as_done,
+    network_rows,
+    noisy_gradient,
+    peak_memory,
+    synchronize,
+    table,
+)
 
+RECORDED = Path(__file__).parent.parent / "tests" / "fixtures" / "mast3r"
 #: A match is right when it ends this near to where its point is seen; whole pixels alone make 0.7.
 RIGHT_PX = 2.0
 
@@ -38,17 +54,45 @@ RIGHT_PX = 2.0
 def network(options: argparse.Namespace) -> None:
     """Time, memory and operations of a frame's encoding, and of a directed pair."""
     width, height = options.size
-    precision = replace(PRECISIONS[options.precision], compiled=options.compiled)
+    way = replace(PRECISIONS[options.precision], compiled=options.compiled)
     config = MatchingConfig()
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in MatchingNet(config).state_dict().items()}
     state = formula_state(shapes)
     stages = network_rows(
-        options.device, precision, width, height, options.pairs, options.repeats, config, state, MatchingNet
+        options.device, way, width, height, options.pairs, options.repeats, config, state, MatchingNet
     )
     how = f"{options.precision}{', compiled' if options.compiled else ''}, {options.pairs} at once"
     rate = f"a matrix product reaches {stages[0].matrix_rate / 1e12:.2f} TFLOP/s"
     table(f"The network on {where(options)}, {width} x {height}, {how}; {rate}", HEADER, (s.row() for s in stages))
+
+
+def precision(options: argparse.Namespace) -> None:
+    """How far each way of calculating is from float32, in the recorded small network on pictures of noise."""
+    net = small_network(RECORDED)
+    width, height = 256, 160
+    images = [network_input(noisy_gradient(height, width, seed), options.device) for seed in (0, 1)]
+
+    def answered(precision: Precision) -> MatchingViews:
+        return answer(net.config, net.state_dict(), precision, images, MatchingNet)
+
+    exact = answered(EXACT)
+    rows = [(as_done(name, way, options.device), *_deviation(answered(way), exact)) for name, way in COMPARED]
+    header = ("Compared with float32", "points, median", "descriptors, median angle", "their confidence, median")
+    header += ("same nearest neighbour",)
+    table(f"The recorded small network on {where(options)}, {width} x {height}", header, rows)
+
+
+def _deviation(maps: MatchingViews, exact: MatchingViews) -> tuple[str, ...]:
+    points = (maps.pts3d_2 - exact.pts3d_2).norm(dim=-1) / exact.pts3d_2.norm(dim=-1)
+    angle = 2 * torch.asin((maps.desc_1 - exact.desc_1).norm(dim=-1).div(2).clamp(max=1))
+    sure = (maps.desc_conf_1 / exact.desc_conf_1).log().abs()
+    nearest = [
+        nearest_in_blocks(m.desc_1[0, ::4, ::4].flatten(0, 1), m.desc_2[0].flatten(0, 1))[0] for m in (maps, exact)
+    ]
+    same = (nearest[0] == nearest[1]).double().mean()
+    figures = (points.median(), angle.median(), sure.median())
+    return (*(f"{float(figure):.1e}" for figure in figures), f"{float(same):.1%}")
 
 
 def matching(options: argparse.Namespace) -> None:
@@ -129,11 +173,16 @@ def where(options: argparse.Namespace) -> str:
     """The device in words."""
     if "cuda" in options.device:
         return torch.cuda.get_device_name(options.device)
-    return f"the CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"the CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 #: What can be measured; to add a part, write a function that takes the options and prints a table.
-PARTS: dict[str, Callable[[argparse.Namespace], None]] = {"network": network, "matching": matching}
+PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "network": network,
+    "precision": precision,
+    "matching": matching,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

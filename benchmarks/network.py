@@ -209,18 +209,29 @@ def deviations(
 
     At full size, each row with 16-bit types takes minutes on a CPU that has no instructions for them.
     """
-    images = [network_input(_picture(height, width, seed), device) for seed in (0, 1)]
-    exact = _answer(config, state, EXACT, images)
+    images = [network_input(noisy_gradient(height, width, seed), device) for seed in (0, 1)]
+    exact = answer(config, state, EXACT, images)
     for name, precision in COMPARED:
-        imitated = precision.tf32 and images[0].device.type != "cuda"
-        maps = _answer(config, state, precision, images)
-        yield _deviation(name + (" (TF32 imitated)" if imitated else ""), maps, exact)
+        yield _deviation(as_done(name, precision, device), answer(config, state, precision, images), exact)
     stored = Pointmaps(*(getattr(exact, f).half().float() for f in exact.__dataclass_fields__))
     yield _deviation("float32, answers kept in float16", stored, exact)
 
 
-def _answer(config: PairwiseConfig, state: dict[str, Tensor], precision: Precision, images: list[Tensor]) -> Pointmaps:
-    net = PairwiseNet.from_state(config, state).calculating(precision).to(images[0].device)
+def as_done(name: str, precision: Precision, device: torch.device | str) -> str:
+    """The name of a way of calculating, and how much of it is only imitated on the device."""
+    imitated = precision.tf32 and torch.device(device).type != "cuda"
+    return name + (" (TF32 imitated)" if imitated else "")
+
+
+def answer(
+    config: PairwiseConfig,
+    state: dict[str, Tensor],
+    precision: Precision,
+    images: list[Tensor],
+    kind: type[PairwiseNet] = PairwiseNet,
+) -> Pointmaps:
+    """What a network says of two pictures at a precision, its tokens kept as that has it; TF32 imitated on a CPU."""
+    net = kind.from_state(config, state).calculating(precision).to(images[0].device)
     if precision.tf32 and images[0].device.type != "cuda":
         _imitate_tf32(net)
     with torch.inference_mode():
@@ -257,7 +268,7 @@ def _deviation(name: str, maps: Pointmaps, exact: Pointmaps) -> Deviation:
     )
 
 
-def _picture(height: int, width: int, seed: int) -> np.ndarray:
+def noisy_gradient(height: int, width: int, seed: int) -> np.ndarray:
     """(1, H, W, 3) uint8: a gradient with noise on it."""
     rng = np.random.default_rng(seed)
     gradient = np.linspace(0, 180, width) + np.linspace(0, 40, height)[:, None]

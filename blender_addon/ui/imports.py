@@ -169,12 +169,17 @@ class KINORA_OT_import_captures(ActionOperator, bpy.types.Operator):
 KINORA_OT_import_captures.__annotations__.update(properties_of(ImportOptions))
 
 
-def scale_words(known: tuple[float, float, float] | None) -> str:
-    """What is known of the length of a capture's unit, in few words."""
+def draw_scale(layout, imported: Imported) -> None:
+    """What is known of the length of a capture's unit."""
+    known = metres_per_unit(imported)
     if known is None:
-        return "Not metric"
-    likely, least, most = known
-    return "Metric" if least == most == 1 else f"{likely:.3g} m a unit, {least:.3g} to {most:.3g}"
+        fact(layout, "Scale", "Not metric")
+    elif known == (1.0, 1.0, 1.0):
+        fact(layout, "Scale", "Metric")
+    else:
+        likely, least, most = known
+        fact(layout, "Scale", f"{likely:.3g} m a unit")
+        fact(layout, "Between", f"{least:.3g} and {most:.3g} m")
 
 
 class KINORA_PT_import_source(ImportPanel, bpy.types.Panel):
@@ -207,7 +212,7 @@ class KINORA_PT_import_source(ImportPanel, bpy.types.Panel):
         fact(column, "Engine", f"{report.engine} {report.engine_version}")
         fact(column, "Licence", report.licence, alert=not report.commercial_use)
         fact(column, "Points", f"{report.points:,}")
-        fact(column, "Scale", scale_words(metres_per_unit(imported)))
+        draw_scale(column, imported)
         for note in report.notes:
             draw_wrapped(layout, context, sentence(note), icon="INFO")
 

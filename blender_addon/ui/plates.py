@@ -321,7 +321,7 @@ def draw_facts(layout, context, imported: Imported, facts: PlateFacts) -> None:
     if errors.size:
         here = facts.error_px[index] if index is not None and count > 1 else np.nan
         text = f"{here:.2f} px, mean {errors.mean():.2f}" if np.isfinite(here) else f"{errors.mean():.2f} px"
-        fact(column, "Reprojection", text, alert=errors.mean() > 2 * ALERT_PX)
+        fact(column, "Reprojection", text, alert=bool(errors.mean() > 2 * ALERT_PX))
     if facts.identity and facts.identity != imported.root.get(IDENTITY):
         warning = "The capture was updated since this plate was localised; localise it again if it does not fit"
         draw_wrapped(layout, context, warning, icon="ERROR")

@@ -325,7 +325,7 @@ class MASt3RSettings(Settings):
     )
     match_confidence: float = option(
         5.0,
-        "Match Threshold",
+        "Min Match",
         "Pairs none of whose matches is surer than this hold frames together by their points alone",
         minimum=0.0,
         maximum=30.0,
@@ -415,7 +415,7 @@ class LocaliseSettings(Settings):
     )
     match_confidence: float = option(
         1.001,
-        "Match Threshold",
+        "Min Match",
         "MASt3R's matches below this confidence are not used",
         minimum=0.0,
         maximum=100.0,

@@ -164,7 +164,7 @@ def test_removing_the_import_removes_its_plate_cameras(scene, room, plate):
     import_plate(plate, room, scene, PlateOptions(points=True))
     take_out(room)
     assert not scene.objects
-    assert not bpy.data.images
+    assert not [image for image in bpy.data.images if "kinora_folder" in image]
     assert not bpy.data.cameras
     assert not scene.timeline_markers
 

@@ -26,6 +26,12 @@ FUNCTIONS = bpy.types.UILayout.bl_rna.functions
 PROPERTIES = bpy.types.UILayout.bl_rna.properties
 
 
+def _check_kind(parameter, value) -> None:
+    """Blender takes no number of NumPy's for a flag, and nothing but text for a text."""
+    kinds = {"BOOLEAN": (bool, int), "STRING": (str,), "INT": (int,)}.get(parameter.type)
+    assert kinds is None or value is None or isinstance(value, kinds), f"{parameter.identifier}: {value!r}"
+
+
 class Recorder:
     """Stands for a UILayout; `seen` collects texts, labels of properties and names of operators."""
 
@@ -34,6 +40,7 @@ class Recorder:
 
     def __setattr__(self, name, value) -> None:
         assert name in PROPERTIES, f"UILayout has no {name}"
+        _check_kind(PROPERTIES[name], value)
 
     def __getattr__(self, name):
         if name in PROPERTIES:  # what another module adds to a panel is drawn by Blender, which reads some
@@ -44,6 +51,8 @@ class Recorder:
             names = [p.identifier for p in parameters if not p.is_output]
             given = dict(zip(names, args)) | keywords
             assert set(given) <= set(names), f"UILayout.{name} takes no {set(given) - set(names)}"
+            for key, value in given.items():
+                _check_kind(parameters[key], value)
             for key in {"icon", "type"} & set(given):
                 assert given[key] in parameters[key].enum_items, given[key]
             if name == "prop":

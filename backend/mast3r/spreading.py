@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,7 +37,9 @@ def over_all_frames(
     found = has_pose(aligned.world_from_camera)
     solved, wanted = np.zeros(count, bool), np.isin(np.arange(count), keys)
     solved[keys] = found
-    aligned.depth[~found], aligned.confidence[~found] = 0, 0  # at no scale, and seen from nowhere
+    # What a frame sees that was not placed is at no scale, and seen from nowhere.
+    depth, confidence = (np.where(found[:, None, None], a, 0) for a in (aligned.depth, aligned.confidence))
+    aligned = replace(aligned, depth=depth, confidence=confidence)
     centre = np.tile(np.median(aligned.centre[found], axis=0), (count, 1))
     centre[keys] = aligned.centre
     if len(keys) < count and sequence:

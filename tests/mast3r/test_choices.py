@@ -110,11 +110,9 @@ def told(options: MASt3RSettings, frames: int, long_side: int = 512, machine: Ma
 
 
 def test_more_images_more_pairs_and_more_pixels_cost_more():
-    base = told(MASt3RSettings(scene_graph="complete"), 20)
-    for more in (
-        told(MASt3RSettings(scene_graph="complete"), 30),
-        told(MASt3RSettings(scene_graph="complete"), 20, 768),
-    ):
+    complete = MASt3RSettings(scene_graph="complete")
+    base = told(complete, 20)
+    for more in (told(complete, 30), told(complete, 20, 768)):
         assert more.seconds > base.seconds
         assert more.memory_bytes > base.memory_bytes
     assert told(MASt3RSettings(scene_graph="logwin", neighbours=3), 20).seconds < base.seconds

@@ -77,7 +77,8 @@ def test_a_lost_image_of_a_set_has_no_camera_and_nothing_to_show(world, tmp_path
     assert np.isnan(capture.intrinsics[2]).all()
     assert not capture.depth[2].any()
     assert not capture.confidence[2].any()
-    assert not (capture.frames[2].registered or capture.frames[2].interpolated)
+    assert not capture.frames[2].registered
+    assert not capture.frames[2].interpolated
     assert capture.shot.warnings[:2] == ("It was cut", "1 of 5 frames could not be placed")
     assert capture.shot.details == {"frames_placed": 4, "pairs": 10}
     again = read_capture(write_capture(capture, tmp_path / "capture"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import ClassVar, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -37,9 +37,6 @@ class FramePredictor(Generic[Maps]):
     to `device` and brought to `precision`. Progress goes to `run` as the share of `total_pairs` (by default those of
     each call), and so does the question whether to stop. `pairs_at_once` limits the chunks; 0 goes by the memory.
     """
-
-    #: How often the network is asked about one of `total_pairs`.
-    ORDERS: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -82,18 +79,20 @@ class FramePredictor(Generic[Maps]):
         """
         if any(not 0 <= f < len(self.images) for pair in pairs for f in pair):
             raise IndexError(f"pairs of frames 0 to {len(self.images) - 1} only")
-        total = self.ORDERS * self.total_pairs if self.total_pairs else max(len(pairs), 1)
-        before = self._done if self.total_pairs else 0
 
         def work(chunk: Sequence[int]) -> None:
             self.run.check()
             with torch.no_grad():
                 take(chunk, self._pairs([pairs[n] for n in chunk], chain.from_iterable(pairs[chunk[-1] + 1 :])))
 
-        for done in self._pair_chunks.over(range(len(pairs)), work):
-            self.run.progress(min(1.0, (before + done) / total))
-            yield done
-        self._done += len(pairs)
+        yield from self._pair_chunks.over(range(len(pairs)), work)
+
+    def _tell(self, done: int, asked: int) -> None:
+        """Progress: `done` of the `asked` pairs of a call."""
+        before, total = (self._done, self.total_pairs) if self.total_pairs else (0, asked)
+        self.run.progress(min(1.0, (before + done) / total))
+        if done == asked:
+            self._done += asked
 
     def _pairs(self, pairs: Sequence[tuple[int, int]], later: Iterable[int]) -> Maps:
         """The network's answer on the device to pairs of frames; `later` are the frames after these."""
@@ -158,8 +157,8 @@ class PairPredictor(FramePredictor[Pointmaps]):
             host.put([order[n] for n in chunk], maps)
 
         with torch.inference_mode():
-            for _ in self._answers([pairs[e] for e in order], keep):
-                pass
+            for done in self._answers([pairs[e] for e in order], keep):
+                self._tell(done, len(pairs))
         return host.finished()
 
 

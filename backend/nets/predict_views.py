@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,10 +16,8 @@ from .predict import FramePredictor
 class ViewPredictor(FramePredictor[MatchingViews]):
     """What a matching network says of unordered pairs of frames; the network's side of `sparse.views.ViewSource`.
 
-    `total_pairs` counts unordered pairs, `pairs_at_once` those of one order.
+    `total_pairs` counts unordered pairs, `pairs_at_once` those of one order. A pair is done when the next is asked for.
     """
-
-    ORDERS: ClassVar[int] = 2
 
     def predict(self, pairs: Iterable[tuple[int, int]]) -> Iterator[SymmetricPair]:
         """The answers to pairs of frames i < j, each once, on the device and float32, neighbours after each other.
@@ -49,9 +46,12 @@ class ViewPredictor(FramePredictor[MatchingViews]):
                     j, i = directed[place]
                     whole.append(SymmetricPair(i, j, ii, ji, jj, ij))
 
+        done = 0
         for _ in self._answers(directed, take):
             while whole:
                 yield whole.pop(0)
+                done += 1
+                self._tell(done, len(pairs))
 
     def tokens(self, frames: Sequence[int]) -> Iterator[Tensor]:
         """What the encoder makes of each of `frames`, (T, C) float32 on the device: by them, frames are alike or not.

@@ -56,12 +56,14 @@ def match_described(
     subsample: int = 8,
     border: int = 3,
     least_confidence: float = 0.0,
+    ranked_in: torch.dtype | None = None,
 ) -> list[Matches]:
     """Matches of each pair of pictures; the first ones have one size, the second ones another or the same.
 
     Two matched pixels are each other's nearest in a decoding. Their confidence is the root of the product of both ends'
     in that decoding, the first one that found them. Seeds are laid in every square of `subsample` px of either picture.
-    Ends less than `border` px inside a picture, and confidences below `least_confidence`, are dropped.
+    Ends less than `border` px inside a picture, and confidences below `least_confidence`, are dropped. `ranked_in` is
+    the number type of the search, by default float16, and on a CPU the exact search.
     """
     if not pictures:
         return []
@@ -70,7 +72,8 @@ def match_described(
     sizes = [p.confidence.shape[::-1] for p in pictures[0][0]]
     device = keys_1.flat.device
     seeds = [_index(seed_grid(height, width, subsample, device), width) for width, height in sizes]
-    there, back = _walk(keys_1, keys_2, seeds[0]), _walk(keys_2, keys_1, seeds[1]).swapped()
+    there = _walk(keys_1, keys_2, seeds[0], ranked_in)
+    back = _walk(keys_2, keys_1, seeds[1], ranked_in).swapped()
     found, row = [], 0
     for decodings in pictures:
         parts = []
@@ -93,7 +96,7 @@ def match_seeds(
     """
     keys_1, keys_2 = (_keys([[(one, two)]], [masks], side) for side in (0, 1))
     width_1, width_2 = (p.confidence.shape[1] for p in (one, two))
-    walked = _walk(keys_1, keys_2, _index(seeds, width_1), rounds=1)
+    walked = _walk(keys_1, keys_2, _index(seeds, width_1), None, rounds=1)
     away = (_xy(walked.index_1[0], width_1) - seeds).float().norm(dim=-1)
     keep = ~walked.lost[0] & ((away == 0) | (away < pixel_tol))
     xy_1, xy_2 = seeds[keep], _xy(walked.index_2[0, keep], width_2)
@@ -114,8 +117,10 @@ class _Walked:
         return _Walked(self.index_2, self.index_1, self.met, self.lost)
 
 
-def _walk(keys_1: Keys, keys_2: Keys, seeds: Tensor, rounds: int = _ROUNDS) -> _Walked:
+def _walk(keys_1: Keys, keys_2: Keys, seeds: Tensor, ranked_in: torch.dtype | None, rounds: int = _ROUNDS) -> _Walked:
     """Seeds (K,) of picture 1 walk there and back until they meet, at most `rounds` times."""
+    if ranked_in is None and seeds.device.type != "cpu":
+        ranked_in = torch.float16
     index_1 = seeds.repeat(len(keys_1.flat), 1)
     index_2 = torch.full_like(index_1, -1)
     met, lost = torch.zeros_like(index_1, dtype=torch.bool), torch.zeros_like(index_1, dtype=torch.bool)
@@ -125,10 +130,11 @@ def _walk(keys_1: Keys, keys_2: Keys, seeds: Tensor, rounds: int = _ROUNDS) -> _
             (places[0], keys_1, index_1, keys_2, index_2),
             (places[1], keys_2, index_2, keys_1, index_1),
         ):
-            slots, walks = _places(~(met | lost), share)
+            slots, walks = _places(~(met | lost), None if ranked_in is None else share)
             if not slots.shape[1]:
                 return _Walked(index_1, index_2, met, lost)
-            found, likeness = beyond.nearest(here.flat.gather(1, _wide(ours.gather(1, slots), here)) * walks[..., None])
+            asked = here.flat.gather(1, _wide(ours.gather(1, slots), here)) * walks[..., None]
+            found, likeness = beyond.nearest(asked, ranked_in)
             before = theirs.gather(1, slots)
             found = found.where(walks, before)
             lost.scatter_(1, slots, lost.gather(1, slots) | (walks & (likeness <= 0)))
@@ -137,12 +143,12 @@ def _walk(keys_1: Keys, keys_2: Keys, seeds: Tensor, rounds: int = _ROUNDS) -> _
     return _Walked(index_1, index_2, met, lost)
 
 
-def _places(walking: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """(B, P) which of the seeds (B, K) a round works on, those that walk first, and (B, P) whether one walks."""
-    if walking.device.type == "cpu":
-        count = int(walking.sum(1).max())
-    else:
-        count = math.ceil(share * walking.shape[1])
+def _places(walking: Tensor, share: float | None) -> tuple[Tensor, Tensor]:
+    """(B, P) which of the seeds (B, K) a round works on, those that walk first, and (B, P) whether one walks.
+
+    P is a `share` of K, or None: as many as are needed, for which the device must have come so far.
+    """
+    count = int(walking.sum(1).max()) if share is None else math.ceil(share * walking.shape[1])
     slots = walking.byte().argsort(dim=1, descending=True, stable=True)[:, :count]
     return slots, walking.gather(1, slots)
 

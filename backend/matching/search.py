@@ -21,8 +21,10 @@ _SLACK = 1e-5
 _TOO_MANY = 0.15
 #: Squares that half precision ranks and single precision compares: the winner's neighbours round to the same number.
 _RANKED = 4
-#: Queries and squares at a time: within a core's cache, or as much as keeps a device busy.
-_TILE_CPU, _TILE = (256, 16), (2**12, 2**8)
+#: Queries at a time, for which memory must do.
+_QUERIES = 2**12
+#: Queries and squares in a matrix product: within a core's cache, or as much as keeps a device busy.
+_TILE_CPU, _TILE = (256, 16), (_QUERIES, 256)
 
 
 @dataclass(frozen=True)
@@ -39,23 +41,20 @@ class Keys:
     pixel: Tensor
     cones: Tensor
 
-    def nearest(self, queries: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+    def nearest(self, queries: Tensor, ranked_in: torch.dtype | None) -> tuple[Tensor, Tensor]:
         """For each of `queries` (B, Q, D) the picture's most like pixel (B, Q) int64, and its likeness (B, Q).
 
-        The likeness is the cosine to the query, times the key's length; 0 (and any pixel) for a query of zeros, and
-        where nothing is like it at all. Squares are ranked in `dtype`: by default float16, but on a CPU their bounds
-        are used, in float32.
+        The likeness is the cosine to the query, times the key's length; it is 0 or less, and the pixel any one, for a
+        query of zeros, and where nothing is like it at all. Squares are ranked in the number type `ranked_in`; None,
+        on a CPU only, is the exact search by bounds.
         """
-        on_cpu = queries.device.type == "cpu"
-        rows, squares = _TILE_CPU if on_cpu else _TILE
         found = []
-        for part in normalize(queries, dim=-1).split(_TILE[0], dim=1):
-            if on_cpu and dtype is None:
-                open_squares = [_open(s, c, q) for s, c, q in zip(self.squares, self.cones, part)]
-                candidates = torch.stack(open_squares)[..., None]
+        for part in normalize(queries, dim=-1).split(_QUERIES, dim=1):
+            if ranked_in is None:
+                best = [_within_bounds(s, c, q) for s, c, q in zip(self.squares, self.cones, part)]
+                candidates = torch.stack(best)[..., None]
             else:
-                tiles = part.split(rows, dim=1)
-                candidates = torch.cat([_ranked(self.squares, q, dtype or torch.float16, squares) for q in tiles], 1)
+                candidates = _ranked(self.squares, part, ranked_in)
             found.append(self._compared(part, candidates))
         index, likeness = (torch.cat(parts, dim=1) for parts in zip(*found))
         return index, likeness
@@ -70,10 +69,15 @@ class Keys:
 
 
 def keys_of(descriptors: Tensor, masks: Tensor | None = None) -> Keys:
-    """Keys of the maps (B, H, W, D); pixels where `masks` (B, H, W) bool is true are never found."""
+    """Keys of the maps (B, H, W, D); pixels where `masks` (B, H, W) bool is true are never found.
+
+    Nor are those whose descriptor is not finite.
+    """
     batch, height, width, size = descriptors.shape
+    hidden = ~descriptors.isfinite().all(-1)
     if masks is not None:
-        descriptors = descriptors.masked_fill(masks[..., None], 0.0)
+        hidden |= masks
+    descriptors = descriptors.masked_fill(hidden[..., None], 0.0)
     descriptors = descriptors / descriptors.norm(dim=-1).amax((1, 2)).clamp(min=1e-30)[:, None, None, None]
     pixel = torch.arange(height * width, device=descriptors.device).reshape(1, height, width, 1)
     beyond = (0, 0, 0, -width % SQUARE, 0, -height % SQUARE)
@@ -94,18 +98,18 @@ def _in_squares(maps: Tensor) -> Tensor:
     return split.transpose(2, 3).reshape(batch, -1, _PLACES, size)
 
 
-def _ranked(squares: Tensor, queries: Tensor, dtype: torch.dtype, step: int, kept: int = _RANKED) -> Tensor:
+def _ranked(squares: Tensor, queries: Tensor, dtype: torch.dtype, kept: int = _RANKED) -> Tensor:
     """(B, Q, `kept`) the squares of (B, S, 64, D) that hold the keys most like `queries` (B, Q, D)."""
-    queries = queries.to(dtype)
+    rows, step = _TILE_CPU if queries.device.type == "cpu" else _TILE
     best = []
-    for part in squares.split(step, dim=1):
-        likeness = queries @ part.flatten(1, 2).to(dtype).mT
-        best.append(likeness.unflatten(-1, (-1, _PLACES)).amax(-1))
-    best = torch.cat(best, -1)
+    for tile in queries.to(dtype).split(rows, dim=1):
+        parts = (part.flatten(1, 2).to(dtype).mT for part in squares.split(step, dim=1))
+        best.append(torch.cat([(tile @ part).unflatten(-1, (-1, _PLACES)).amax(-1) for part in parts], -1))
+    best = torch.cat(best, 1)
     return best.topk(min(kept, best.shape[-1]), dim=-1).indices
 
 
-def _open(squares: Tensor, cones: Tensor, queries: Tensor) -> Tensor:
+def _within_bounds(squares: Tensor, cones: Tensor, queries: Tensor) -> Tensor:
     """(Q,) which of the squares (S, 64, D) holds the key most like each of `queries` (Q, D), of length 1.
 
     Looks only into squares whose cone comes near enough to the query to beat what the square with the nearest axis has.
@@ -115,10 +119,9 @@ def _open(squares: Tensor, cones: Tensor, queries: Tensor) -> Tensor:
     known = known.where(queries.any(1, keepdim=True), 1.0)  # nothing to look for
     # cos(angle to the axis) >= cos(angle to what is known + the cone's): a product, with the right side's two terms.
     inside = cones @ torch.cat([queries, -known, (1 - known**2).sqrt()], 1).T >= -_SLACK
+    if torch.count_nonzero(inside) > _TOO_MANY * inside.numel():
+        return _ranked(squares[None], queries[None], torch.float32, kept=1)[0, :, 0]
     square, query = inside.nonzero().T
-    if len(square) > _TOO_MANY * inside.numel():
-        tiles = queries[None].split(_TILE_CPU[0], dim=1)
-        return torch.cat([_ranked(squares[None], q, torch.float32, _TILE_CPU[1], 1) for q in tiles], 1)[0, :, 0]
     gathered, top = queries[query], torch.empty(len(query))
     start = 0
     for s, count in enumerate(square.bincount(minlength=len(squares)).tolist()):

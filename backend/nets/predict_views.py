@@ -56,12 +56,17 @@ class ViewPredictor(FramePredictor[MatchingViews]):
     def tokens(self, frames: Sequence[int]) -> Iterator[Tensor]:
         """What the encoder makes of each of `frames`, (T, C) float32 on the device: by them, frames are alike or not.
 
-        Frames are kept for `predict` while there is room. Raises UserError when memory does not suffice, Cancelled.
+        They are kept for the pairs, as many as the cache holds. Raises what `predict` does.
         """
-        for n, frame in enumerate(frames):
-            self.run.progress(n / len(frames))
+        for done, frame in enumerate(frames):
+            if not 0 <= frame < len(self.images):
+                raise IndexError(f"frames 0 to {len(self.images) - 1} only")
             with torch.no_grad():
-                yield self._tokens_of([frame], frames[n + 1 :])[frame].to(self.device, torch.float32)
+                found = self._tokens_of([frame], frames[done + 1 :])[frame].to(self.device, torch.float32)
+            if not found.isfinite().all():
+                raise no_numbers(frame, frame)
+            yield found
+            self.run.progress((done + 1) / len(frames))
 
     def _place(self, pair: tuple[int, int]) -> tuple[int, ...]:
         """Where a pair comes: by blocks of frames that the caches hold together, so that each is made few times."""

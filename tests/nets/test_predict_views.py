@@ -80,6 +80,18 @@ def test_each_frame_is_encoded_once_and_each_head_s_map_made_once(net):
     assert net.shallows == {1: 4, 2: 4}
 
 
+def test_tokens_are_the_encoder_s_and_serve_the_pairs(net):
+    asked = predictor(net)
+    found = dict(zip((2, 0, 3), asked.tokens([2, 0, 3])))
+    for frame, tokens in found.items():
+        assert tokens.dtype == torch.float32
+        torch.testing.assert_close(tokens, matching_net().encode(network_input(frames()[frame][None]))[0])
+    list(asked.predict(PAIRS))
+    assert len(net.encoded) == len(set(net.encoded)) == 4
+    with pytest.raises(IndexError):
+        list(asked.tokens([4]))
+
+
 def test_pairs_come_while_others_are_still_to_be_asked(net):
     """An answer can be used up before the next one is made, so memory does not grow with the pairs."""
     stream = predictor(net, pairs_at_once=2).predict(PAIRS)

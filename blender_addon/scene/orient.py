@@ -76,7 +76,7 @@ def _level_up(cameras: np.ndarray) -> tuple[np.ndarray, str]:
     """Unit up axis of (T, 4, 4) cameras and whether it is from their 'horizon' or, when they hardly turn, mean up."""
     mean = -cameras[:, :3, 1].mean(axis=0)
     _, strength, axes = np.linalg.svd(cameras[:, :3, 0])
-    turned = strength[1] >= 0.05 * strength[0]
+    turned = len(strength) > 1 and strength[1] >= 0.05 * strength[0]
     up = axes[2] * np.sign(axes[2] @ mean) if turned else mean
     return up / np.linalg.norm(up), "horizon" if turned else "cameras"
 

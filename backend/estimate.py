@@ -13,6 +13,7 @@ from .clip import MAX_FRAMES
 from .cost import Cost, Footage
 from .footage import Sampling
 from .machine import Machine
+from .metric.cost import with_scale_cost
 from .nets.manifest import Model, model_named, size_in_words
 from .nets.receipt import Receipt, weights_folder
 from .wire import Estimate, JobSettings, UserError, engine_info
@@ -28,8 +29,9 @@ LEAST_SPREAD = 1.3
 
 
 def cost_of(footage: Footage, settings: JobSettings, machine: Machine) -> Cost:
-    """What the chosen engine says. Raises UserError for what it refuses."""
-    return import_module(f".{settings.engine}.cost", __package__).cost(footage, settings, machine)
+    """What the chosen engine says, and what is done after it. Raises UserError for what the engine refuses."""
+    cost = import_module(f".{settings.engine}.cost", __package__).cost(footage, settings, machine)
+    return with_scale_cost(cost, footage, settings, machine)
 
 
 def estimate(

@@ -13,6 +13,9 @@ from .clip import Clip, open_clip
 from .engines import load_engine
 from .export import CAPTURE_FILES
 from .known_cameras import read_known_cameras
+from .metric.cost import STAGE as SCALE_STAGE
+from .metric.cost import wants_scale
+from .metric.job import check_scale, with_scale
 from .movers import number_movers
 from .room import reconstruct_in_room
 from .run import Run
@@ -26,6 +29,7 @@ Writer = Callable[[Capture, Path], dict[str, Any] | None]
 DECODE_SHARE = 0.08
 MOVERS_SHARE = 0.06
 EXPORT_SHARE = 0.12
+SCALE_SHARE = 0.1
 
 
 def reconstruct(
@@ -49,12 +53,14 @@ def reconstruct(
     capture_format.check_output_folder(out, replace=replace_earlier)
     engine = load_engine(settings.engine)
     engine.check(settings)
+    check_scale(settings)
     engine_total = sum(share for _, share in engine.plan)
     scale = (1 - DECODE_SHARE - MOVERS_SHARE - EXPORT_SHARE) / engine_total
     run.plan = [
         ("Reading the clip", DECODE_SHARE),
         *((name, share * scale) for name, share in engine.plan),
         ("Following movers", MOVERS_SHARE),
+        *([(SCALE_STAGE, SCALE_SHARE)] if wants_scale(settings) else []),
         ("Writing the capture", EXPORT_SHARE),
     ]
     # Windows does not delete files that are still mapped; whoever gave `work_dir` deletes it after the process.
@@ -70,6 +76,9 @@ def reconstruct(
         capture = reconstruct_in_room(engine, clip, settings, run)
         with run.stage("Following movers"):
             capture = with_movers(capture, run)
+        if wants_scale(settings):
+            with run.stage(SCALE_STAGE):
+                capture = with_scale(capture, run)
         with run.stage("Writing the capture"):
             capture = replace(capture, timings=tuple(run.timings))
             return write_capture(capture, out, steps(CAPTURE_FILES, run), replace=replace_earlier)

@@ -66,6 +66,7 @@ NEVER = [
     ("backend/estimate.py", ("torch", "backend.engines", "backend.server")),
     ("backend/monst3r/cost.py", ("torch", "backend.engines", "backend.server")),
     ("backend/mast3r/cost.py", ("torch", "backend.engines", "backend.server")),
+    ("backend/metric/cost.py", ("torch", "backend.engines", "backend.server")),
     ("backend/mast3r/choices.py", ("torch", "backend.engines", "backend.server")),
     ("backend/export", ("backend.engines", "backend.clip", "backend.footage", "backend.server", "backend.pipeline")),
     ("backend/server", ("backend.cluster", "ray")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..metric.cost import STAGE
 from ..run import Progress, Run
 from ..wire import MetricScale, UserError, read_capture
 from .reconstruct import display
@@ -15,7 +16,7 @@ LEAST_FRAMES = 4
 def scale(options: argparse.Namespace) -> int:
     """Measure the scale of a capture and record it; the exit code."""
     from ..metric.record import record_scale
-    from ..metric.scale import PLAN, check_wanted, measure_scale
+    from ..metric.scale import check_wanted, measure_scale
     from ..metric.source import matching_network
 
     if options.frames < LEAST_FRAMES:
@@ -27,8 +28,9 @@ def scale(options: argparse.Namespace) -> int:
         def report(progress: Progress) -> None:
             show({"t": "progress", **vars(progress)})
 
-        run = Run(report=report, device=options.device, plan=PLAN)
-        found = measure_scale(capture, matching_network(run), run, options.frames)
+        run = Run(report=report, device=options.device, plan=((STAGE, 1.0),))
+        with run.stage(STAGE):
+            found = measure_scale(capture, matching_network(run), run, options.frames)
     record_scale(capture.folder, found)
     print(summary(found))
     return 0

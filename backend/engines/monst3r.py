@@ -141,7 +141,7 @@ class MonST3REngine:
             "keys": keys,
             "given": given,
             "movers": movers,
-            "options": replace(options, refine_masks="none", refine_camera=False),
+            "options": replace(options, refine_masks="none", refine_camera=False, metric_scale="none"),
         }
         if len(windows) > 1 and network.kept:
             run.ask_for_help(len(keys), "Alignment", made_from)

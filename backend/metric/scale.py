@@ -12,12 +12,9 @@ from ..run import Run
 from ..sparse.views import ViewSource
 from ..wire import Capture, MetricScale, UserError
 from .compare import PairScale, compare, known_frame
+from .cost import FRAMES, LONG_SIDE
 from .frames import LEAST_PARALLAX, choose_pairs
 
-#: Long side of the pictures that the network is asked about.
-LONG_SIDE = 512
-#: Frames that are looked at unless told otherwise; as many pairs of them are.
-FRAMES = 12
 #: A pair whose pixels' logarithms are further apart than this does not see the capture's shapes.
 PIXEL_SPREAD = 0.35
 #: Fewest pairs that give a scale, the share of all that must agree, and how far apart they may be (standard deviation).
@@ -26,9 +23,6 @@ LEAST_PAIRS, LEAST_SHARE, MOST_SPREAD = 3, 0.6, 0.25
 AGREE_SIGMAS, AGREE = 3.0, 0.1
 #: How far the scale by the camera's path may be from that by depth.
 MOST_DISCORD = math.log(1.4)
-
-#: What a measurement goes through, and its share of the time.
-PLAN = (("Choosing frames", 0.05), ("Loading the network", 0.15), ("Comparing frames", 0.8))
 
 #: Opens what answers for pairs of pictures (F, H, W, 3) uint8; the stamps of its weights.
 OpenSource = Callable[[np.ndarray], tuple[ViewSource, tuple[dict, ...]]]
@@ -43,14 +37,12 @@ def measure_scale(
     is metric, when its frames do not overlap, and when too few pairs agree with it or with each other.
     """
     check_wanted(capture)
-    with run.stage("Choosing frames"):
-        choice = choose_pairs(capture, frames)
-        known = [known_frame(capture, int(t), long_side) for t in choice.frames]
-    with run.stage("Loading the network"):
-        source, stamps = open_source(np.stack([k.rgb for k in known]))
+    choice = choose_pairs(capture, frames)
+    known = [known_frame(capture, int(t), long_side) for t in choice.frames]
+    run.check()
+    source, stamps = open_source(np.stack([k.rgb for k in known]))
     pairs = [(int(i), int(j)) for i, j in choice.pairs]
-    with run.stage("Comparing frames"):
-        said = {(p.i, p.j): compare(p, known[p.i], known[p.j]) for p in source.predict(pairs)}
+    said = {(p.i, p.j): compare(p, known[p.i], known[p.j]) for p in source.predict(pairs)}
     answers = [said[pair] for pair in pairs]
     return agreed(answers, choice.parallax_deg, len(choice.frames), stamps)
 

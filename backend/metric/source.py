@@ -10,10 +10,8 @@ from ..nets.precision import precision_for
 from ..nets.predict_views import ViewPredictor
 from ..nets.weights import find_installed
 from ..run import Run
+from .cost import WEIGHTS
 from .scale import OpenSource
-
-#: The weights that it needs.
-WEIGHTS = "mast3r"
 
 
 def matching_network(run: Run) -> OpenSource:

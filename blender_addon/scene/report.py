@@ -71,4 +71,6 @@ def capture_notes(capture: Capture, frames_without_camera: Iterable[int], points
         notes.append("The capture has no depth, so there are no points")
     if not capture.engine.commercial_use:
         notes.append(f"Made with {capture.engine.name} under {capture.engine.licence}: not for commercial use")
+    elif capture.scale and not all(weights.get("commercial_use") for weights in capture.scale.weights):
+        notes.append(f"Its scale was measured with weights of {capture.scale.source}: not for commercial use")
     return notes

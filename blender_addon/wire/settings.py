@@ -65,6 +65,19 @@ class LensSettings(Settings):
     )
 
 
+def metric_scale_option() -> Any:
+    """What engines have whose captures are not in metres."""
+    return option(
+        "none",
+        "Metric Scale",
+        "Measure how many metres the unit of the capture is; everything else stays in its own unit",
+        choices=(
+            ("none", "Not Measured", "The capture has a unit of its own"),
+            ("mast3r", "MASt3R", "By what a network sees in metres: weights of 2.8 GB, no commercial use"),
+        ),
+    )
+
+
 @dataclass(frozen=True)
 class ClassicalSettings(Settings):
     """Settings of the classical engine."""
@@ -94,6 +107,7 @@ class ClassicalSettings(Settings):
     movers_as_cards: bool = option(
         True, "Movers as Cards", "Stand moving subjects as flat cards where they touch the ground, at low confidence"
     )
+    metric_scale: str = metric_scale_option()
 
 
 @dataclass(frozen=True)
@@ -247,6 +261,7 @@ class MonST3RSettings(Settings):
         maximum=256,
         advanced=True,
     )
+    metric_scale: str = metric_scale_option()
 
 
 @dataclass(frozen=True)
@@ -324,9 +339,9 @@ class MASt3RSettings(Settings):
         advanced=True,
     )
     match_confidence: float = option(
-        5.0,
+        0.0,
         "Min Match",
-        "Pairs none of whose matches is surer than this hold frames together by their points alone",
+        "Pairs none of whose matches is surer than this are left out",
         minimum=0.0,
         maximum=30.0,
         advanced=True,

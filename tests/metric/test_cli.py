@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 
 import pytest
 
 from backend.__main__ import main
-from backend.metric import scale
 from backend.wire import read_capture, write_capture
 from tests.pair_oracle import Errors
 from tests.worlds import World, as_capture, hand_held_room, room
 
-from .test_scale import in_units, oracle_for
+from .test_scale import in_units
 
 
 @pytest.fixture(scope="module")
 def world() -> World:
     return hand_held_room(6)
-
-
-@pytest.fixture
-def knows(monkeypatch):
-    """Puts an oracle of a world in the network's place, and lets it see the small pictures as they are."""
-
-    def put(world: World, errors: Errors) -> None:
-        small = partial(scale.measure_scale, long_side=world.size[0])
-        monkeypatch.setattr(scale, "measure_scale", small)
-        monkeypatch.setattr("backend.metric.source.matching_network", lambda run: oracle_for(world, errors))
-
-    return put
 
 
 def test_it_measures_and_records(world, knows, tmp_path, capsys):

@@ -12,6 +12,7 @@ import blender_addon
 from blender_addon.scene import import_capture
 from blender_addon.scene.imported import imported_in
 from blender_addon.scene.metric import metres_per_unit
+from blender_addon.scene.report import ImportReport
 from blender_addon.scene.world import size_of
 from blender_addon.wire.capture import MetricScale, write_capture
 from tests.scene.captures import small
@@ -68,3 +69,13 @@ def test_a_known_length_works_on_metric_captures(scene, tmp_path):
     assert size_of(np.array(imported.root.matrix_world)) == pytest.approx(0.5)
     assert bpy.ops.kinora.use_metric_scale() == {"FINISHED"}, "and the way back is there"
     assert size_of(np.array(imported.root.matrix_world)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_weights_that_only_measured_the_scale_are_told_of(scene, tmp_path, allowed):
+    measured = MetricScale(0.8, 0.76, 0.84, 0.05, 9, "mast3r", ({"name": "mast3r", "commercial_use": allowed},))
+    import_capture(write_capture(replace(small(2), metric=False, scale=measured), tmp_path / "room"), scene)
+    report = ImportReport.read(imported_in(scene)[0].root)
+    assert report.commercial_use
+    told = "Its scale was measured with weights of mast3r: not for commercial use"
+    assert (told in report.notes) is not allowed

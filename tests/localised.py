@@ -39,13 +39,14 @@ def localised(
         else {"frame": i, "matches": 12, "inliers": 3, "error_px": None, "compared": [0, 1]}
         for i in range(frames)
     ]
-    about = {"source": reference, "engine": "synthetic", **({"job": job} if job else {})}
+    about = {"source": reference, "engine": "synthetic", "folder": "capture"}
     tracks = capture.tracks
     seen = found[tracks.frame]
     return replace(
         capture,
         clip=replace(capture.clip, source=source),
         engine=EngineStamp("localise", "1", "GPL-3.0-or-later", True),
+        settings={"engine": "localise", "engine_settings": {"reference": job}},
         world_from_camera=poses,
         intrinsics=intrinsics,
         depth=np.where(found[:, None, None], capture.depth, 0).astype(np.float32),

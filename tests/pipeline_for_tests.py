@@ -49,7 +49,7 @@ def reconstruct(
         capture = as_capture(room(frames=2, width=32, height=24))
         if known is not None:
             log.info("localised in %s", known.clip.source)
-            capture = localised(reference=known.clip.source, job=settings.engine_settings.reference)
+            capture = localised(reference=known.clip.source)
         capture = replace(capture, clip=replace(capture.clip, source=str(source)), settings=settings.to_json())
         return write_capture(capture, out, [_ballast], replace=replace_earlier)
 

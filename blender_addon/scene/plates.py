@@ -17,7 +17,7 @@ from .belongings import FRAMES, mark_picture, remove_import
 from .build import AGREEMENT_PX, make_points
 from .camera import PLATE_FRAMING, disagreement_px, make_camera, plate_framing, projections, settle
 from .earlier import inputs_of
-from .identity import CLIP, IDENTITY
+from .identity import CLIP, IDENTITY, job_of
 from .images import Timing, load_plate, load_still, show_behind_camera, show_still_behind_camera
 from .imported import PLATE, ROLE, Imported, mark
 from .markers import has_markers, remove_markers, show_markers
@@ -53,7 +53,8 @@ class PlateOptions(Settings):
 class PlateFacts:
     """What is known of a plate camera.
 
-    Of T frames: `scene_frames`, whether it was `found` there, by how many `inliers`, and their `error_px` on the plate.
+    Of T frames: `scene_frames`, whether it was `found` there (a camera between two that were is not), by how many
+    `inliers`, and their `error_px` on the plate.
     `identity` is that of the capture which the import showed then.
     """
 
@@ -122,6 +123,9 @@ def _plate(
     _set_clipping(camera, Imported(root), scene)
     yield Step("Pictures", 0.1)
     notes = [*capture.shot.warnings, *_show_plate(camera, name, capture, timing, options.plate_path)]
+    made_by, localised_in = job_of(root), _reference_job(capture.settings)
+    if made_by is not None and localised_in and made_by[0] != localised_in:
+        notes.append("The plate was localised in another capture of this clip; localise it again if it does not fit")
     parts: list[tuple[bpy.types.ID, str]] = []
     if options.points:
         parts = yield from _points(name, capture, timing, root)
@@ -161,10 +165,16 @@ def reference_of(folder: Path) -> dict[str, Any] | None:
     Raises UserError when there is no capture.
     """
     try:
-        about = read_metadata(folder)["shot"]["details"].get(LOCALISED)
-        return dict(about["reference"]) if about is not None else None
+        info = read_metadata(folder)
+        about = info["shot"]["details"].get(LOCALISED)
+        return {**about["reference"], "job": _reference_job(info["settings"])} if about is not None else None
     except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{folder} is not a capture ({error})", "choose the folder that holds capture.json") from error
+
+
+def _reference_job(settings: dict[str, Any]) -> str:
+    """The backend's id of the job whose capture a plate was localised in; empty for one of the command line."""
+    return str(settings.get("engine_settings", {}).get("reference", ""))
 
 
 def belongs_to(reference: dict[str, Any], root: bpy.types.Object) -> bool:
@@ -244,7 +254,7 @@ def _facts(capture: Capture, timing: Timing, root: bpy.types.Object, notes: list
         identity=root.get(IDENTITY, ""),
         matcher=str(about.get("matcher", "")),
         scene_frames=timing.scene_frames,
-        found=capture.has_camera,
+        found=np.array([frame.registered for frame in capture.frames]),
         inliers=inliers,
         error_px=np.array([np.nan if error is None else float(error) for error in errors]),
         notes=tuple(notes),

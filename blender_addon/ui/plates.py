@@ -117,7 +117,7 @@ class KINORA_OT_localise_plate(ImportOperator, bpy.types.Operator):
             ("Frames", (*RANGE, "zoom")),
             ("Camera", ("start_frame", "points")),
         ):
-            column = layout.column(heading="", align=False)
+            column = layout.column()
             column.label(text=title)
             for name in names:
                 row = column.row()
@@ -316,7 +316,7 @@ def draw_facts(layout, context, imported: Imported, facts: PlateFacts) -> None:
     if index is not None and not facts.found[index]:
         fact(column, "This Frame", "Not found", alert=True)
     elif index is not None and count > 1:
-        inliers = f"{facts.inliers[index]} of median {inliers}"
+        inliers = f"{facts.inliers[index]}, median {inliers}"
     fact(column, "Inliers", inliers)
     if errors.size:
         here = facts.error_px[index] if index is not None and count > 1 else np.nan

@@ -168,7 +168,7 @@ class KINORA_OT_use_metric_scale(ImportOperator, bpy.types.Operator):
     @classmethod
     def allowed_on(cls, context, imported) -> str:
         if metric.metres_per_unit(imported) is None:
-            return "The scale of the capture is not known; set it by a known length, or measure it and press Update"
+            return "The scale of the capture is not known; use Set Scale, or reconstruct with Metric Scale"
         return "The capture is at true size already" if metric.in_metres(imported, context.scene) else ""
 
     def act_on(self, context, imported) -> str:

@@ -51,7 +51,7 @@ def test_the_worker_gets_the_capture_of_the_earlier_job(broker, raw, tmp_path):
     assert events[-1]["kind"] == "done", events[-1]
     capture = read_capture(broker._home / "jobs" / job / "capture")
     assert capture.engine.name == "localise"
-    assert capture.shot.details["localised"]["reference"]["job"] == reference
+    assert capture.settings["engine_settings"]["reference"] == reference
     known = read_capture(broker._home / "jobs" / reference / "capture").clip.source
     assert any(event["text"] == f"localised in {known}" for event in events)
 

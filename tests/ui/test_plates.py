@@ -68,7 +68,7 @@ def test_a_plate_becomes_a_camera_of_the_capture(session, scene, room, clip_name
     assert scene.kinora.capture_path == capture_path, "Import would bring the capture again, not the plate"
     text = panel(room)
     assert "3 of 3" in text
-    assert "100 of median 90" in text
+    assert "100, median 90" in text
     assert "0.40 px, mean 0.50" in text
     bpy.ops.ed.undo()
     (room,) = imported_in(bpy.context.scene)

@@ -14,7 +14,7 @@ import torch
 
 from .fast import Decodings, match_described
 from .matches import first_of_each
-from .windows import Size, bucket_of, centred_crop, into_bucket, pair_windows
+from .windows import BUCKETS, Size, bucket_of, centred_crop, into_bucket, pair_windows
 
 _BATCH = 48
 
@@ -65,17 +65,22 @@ class PlateMatches:
         return len(self.confidence)
 
 
-def whole(size: Size) -> Crop:
+def whole(size: Size, buckets: Sequence[Size] = BUCKETS) -> Crop:
     """A plate as the network's bucket shows it: all of it but for what the bucket's shape cuts off."""
-    bucket = bucket_of(size)
+    bucket = bucket_of(size, buckets)
     return Crop(bucket, into_bucket(size, bucket)[1])
 
 
 def match_whole(
-    size_1: Size, size_2: Size, predict: Predict, masks: PlateMasks = (None, None), **options
+    size_1: Size,
+    size_2: Size,
+    predict: Predict,
+    masks: PlateMasks = (None, None),
+    buckets: Sequence[Size] = BUCKETS,
+    **options,
 ) -> PlateMatches:
     """Matches of two plates at the network's resolution; arguments as of `match_fine`."""
-    return _matched([(whole(size_1), whole(size_2))], predict, masks, options)
+    return _matched([(whole(size_1, buckets), whole(size_2, buckets))], predict, masks, options)
 
 
 def match_fine(
@@ -84,24 +89,26 @@ def match_fine(
     predict: Predict,
     masks: PlateMasks = (None, None),
     cameras: tuple[np.ndarray, np.ndarray] | None = None,
+    buckets: Sequence[Size] = BUCKETS,
     **options,
 ) -> PlateMatches:
     """Matches of two plates at their own resolution, in windows that `match_whole` leads to.
 
-    `predict` gets at most 48 pairs of crops at a time, and answers in their order. `masks`, (H, W) bool of the
-    plates, are true where nothing may be matched; `options` are those of `match_described`. With `cameras` (3, 3) of
-    the plates, windows are seen as by cameras turned towards them, whose principal point is in the middle. There are no
-    matches where no window has enough coarse ones; plates no larger than the network's bucket are matched whole.
+    `predict` gets at most 48 pairs of crops at a time, and yields its answers in their order. `masks`, (H, W) bool of
+    the plates, are true where nothing may be matched; `options` are those of `match_described`. With `cameras` (3, 3)
+    of the plates, windows are seen as by cameras turned towards them, whose principal point is in the middle.
+    `buckets` are the sizes that the network was trained at. There are no matches where no window has enough coarse
+    ones; plates no larger than their bucket are matched whole.
     """
-    coarse = match_whole(size_1, size_2, predict, masks, **options)
-    sizes, buckets = (size_1, size_2), (bucket_of(size_1), bucket_of(size_2))
-    if all(size[k] <= bucket[k] for size, bucket in zip(sizes, buckets) for k in (0, 1)):
+    coarse = match_whole(size_1, size_2, predict, masks, buckets, **options)
+    sizes, shown = (size_1, size_2), (bucket_of(size_1, buckets), bucket_of(size_2, buckets))
+    if all(size[k] <= bucket[k] for size, bucket in zip(sizes, shown) for k in (0, 1)):
         return coarse
-    windows = [_fitting(bucket, size) for bucket, size in zip(buckets, sizes)]
+    windows = [_fitting(bucket, size) for bucket, size in zip(shown, sizes)]
     pairs = pair_windows(coarse.xy_1 + 0.5, coarse.xy_2 + 0.5, *sizes, *windows)
     crops = [
         [_crop(window, bucket, camera) for window in side]
-        for side, bucket, camera in zip((pairs.first, pairs.second), buckets, cameras or (None, None))
+        for side, bucket, camera in zip((pairs.first, pairs.second), shown, cameras or (None, None))
     ]
     return _matched(list(zip(*crops)), predict, masks, options)
 
@@ -111,8 +118,9 @@ def _matched(pairs: Sequence[tuple[Crop, Crop]], predict: Predict, masks: PlateM
     found = [(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, np.float32))]
     for start in range(0, len(pairs), _BATCH):
         batch = pairs[start : start + _BATCH]
-        hidden = [tuple(_cut(mask, crop) for mask, crop in zip(masks, pair)) for pair in batch]
-        for pair, matches in zip(batch, match_described(list(predict(batch)), hidden, **options)):
+        for pair, decodings in zip(batch, predict(batch)):
+            hidden = tuple(_cut(mask, crop) for mask, crop in zip(masks, pair))
+            matches = match_described([decodings], [hidden], **options)[0]
             ends = (matches.xy_1, matches.xy_2)
             places = (crop.to_plate(xy.cpu().numpy().astype(float)) for crop, xy in zip(pair, ends))
             found.append((*places, matches.confidence.cpu().numpy()))

@@ -90,7 +90,7 @@ def propose(xy_1: np.ndarray, xy_2: np.ndarray, grid_1: np.ndarray, size_2: Size
             second.append(other)
             weight.append(inside * _central(xy_1, window) * _central(xy_2, other))
     lists = ((first, 4, int), (second, 4, int), (weight, len(xy_1), float))
-    return WindowPairs(*(np.array(rows, kind).reshape(-1, columns) for rows, columns, kind in lists))
+    return WindowPairs(*(np.array(rows, kind).reshape(len(rows), columns) for rows, columns, kind in lists))
 
 
 def pair_windows(

@@ -64,9 +64,6 @@ class MASt3REngine:
         """What compares frames (T, H, W, 3), and the stamps of its weights. Tests put an oracle in its place."""
         return load_view_source(pictures, options, device, run)
 
-    def help(self, clip: Clip, settings: JobSettings, run: Run) -> None:
-        """Nothing: this engine's pairs are not shared out."""
-
     def reconstruct(self, clip: Clip, settings: JobSettings, run: Run) -> Capture:
         """A capture of the clip. Raises UserError when weights are missing or hardly an image can be placed."""
         options: MASt3RSettings = settings.engine_settings
@@ -96,9 +93,7 @@ class MASt3REngine:
             with run.stage("Loading the network", 0.5):
                 source.open()
             with run.stage("Comparing images"):
-                found = compare(
-                    source, match_views, pairs, keys, key_masks, pictures.size, options.match_confidence, run
-                )
+                found = compare(source, match_views, pairs, keys, key_masks, pictures.size, run)
             source.let_go()
             release(device)
             return found
@@ -107,14 +102,13 @@ class MASt3REngine:
             **asked,
             "pairs": np.asarray(pairs),
             "masks": key_masks,
-            "weaker_than": options.match_confidence,
         }
         compared = run.remember("Compared images", made_from, ask, (Compared,))
         locked = sequence and given.world_from_camera is None and stands_still(compared)
         with run.stage("Aligning"):
             solution = solve(compared, keys, given, shares_lens(options, sequence), locked, options, run)
         with run.stage("Placing every pixel"):
-            aligned = every_pixel(compared, solution, key_masks, options, run)
+            aligned = every_pixel(compared, solution, options, run)
         run.show(partial(aligned_frames, clip.info, pictures, keys, aligned, options.min_confidence))
         with run.stage("Filling in"):
             placed = over_all_frames(aligned, keys, times, pictures.rgb, sequence, run)

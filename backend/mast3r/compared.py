@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..matching.matches import Matches
+from ..matching.matches import Matches, joined
 from ..monst3r.knowns import STILL_PX
 from ..run import Run
 from ..sparse.canonical import CanonicalSums, CanonicalView
-from ..sparse.problem import PairMatches, SparseProblem, WeakView, weak_views
+from ..sparse.problem import PairMatches, SparseProblem
 from ..sparse.views import SymmetricPair, ViewSource
 
 #: What finds matches from frame i to frame j; the two masks (H, W), or None, say where nothing may be matched.
@@ -28,7 +28,7 @@ class Compared:
     Of each frame its canonical view (see `CanonicalView`): `points` (K, H, W, 3), `depth_ratio` and `confidence`
     (K, H, W), `focal_px` (K,), `core_depth` (K, H/8, W/8); `mover_confidence` (K, H, W) is what the network said under
     a mask, where the view's own is 0. Of each pair its matches, `xy_1`, `xy_2` (M, 2) and `match_confidence` (M,),
-    pair p from `begin[p]` to `begin[p + 1]`. Of the V pairs `weak` (V,) both pointmaps in the other's camera, thinned.
+    pair p from `begin[p]` to `begin[p + 1]`.
     """
 
     points: np.ndarray
@@ -42,28 +42,27 @@ class Compared:
     xy_1: np.ndarray
     xy_2: np.ndarray
     match_confidence: np.ndarray
-    weak: np.ndarray
-    weak_points: np.ndarray
-    weak_confidence: np.ndarray
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) of the pictures."""
         return self.depth_ratio.shape[2], self.depth_ratio.shape[1]
 
-    def problem(self) -> SparseProblem:
-        """The same as a problem for a solver, which shares these arrays."""
+    def problem(self, least: float = 0.0) -> SparseProblem:
+        """The same as a problem for a solver, which shares these arrays.
+
+        Pairs none of whose matches is surer than `least` bring no matches.
+        """
         views = [
             CanonicalView(*map(torch.from_numpy, (p, r, c)), float(f), torch.from_numpy(d))
             for p, r, c, f, d in zip(self.points, self.depth_ratio, self.confidence, self.focal_px, self.core_depth)
         ]
-        pairs = [PairMatches(int(i), int(j), self.matches(p)) for p, (i, j) in enumerate(self.edges)]
-        weak = []
-        for p, points, confidence in zip(self.weak, self.weak_points, self.weak_confidence):
-            i, j = map(int, self.edges[p])
-            for seen, by, which in ((i, j, 0), (j, i, 1)):
-                weak.append(WeakView(seen, by, torch.from_numpy(points[which]), torch.from_numpy(confidence[which])))
-        return SparseProblem(views, pairs, self.size, weak)
+        pairs = []
+        for p, (i, j) in enumerate(self.edges):
+            matches = self.matches(p)
+            sure = len(matches) and float(matches.confidence.max()) > least
+            pairs.append(PairMatches(int(i), int(j), matches if sure else joined([])))
+        return SparseProblem(views, pairs, self.size)
 
     def matches(self, pair: int) -> Matches:
         """Those of a pair."""
@@ -79,23 +78,19 @@ def compare(
     keys: np.ndarray,
     masks: np.ndarray | None,
     size: tuple[int, int],
-    weaker_than: float,
     run: Run,
 ) -> Compared:
     """The answers to `pairs` of the frames `keys` (K,) of the source, as indices into `keys`, i < j, every one in some.
 
     `masks` (K, H, W) are True on movers, None for none: no match ends there, and canonical views do not count there.
-    Pairs without a match that is surer than `weaker_than` keep their pointmaps as well. Memory on the device goes by
-    frames whose pairs are still to come; finished ones lie in files of `run.work_dir`. Raises UserError as
-    `CanonicalSums` does, and Cancelled.
+    Memory on the device goes by frames whose pairs are still to come; finished ones lie in files of `run.work_dir`.
+    Raises UserError as `CanonicalSums` does, and Cancelled.
     """
-    width, height = size
     kept = _Kept(len(keys), size, Path(run.work_dir))
     left = Counter(n for pair in pairs for n in pair)
     sums: dict[int, _Frame] = {}
     place = {int(frame): n for n, frame in enumerate(keys)}
     found: dict[tuple[int, int], Matches] = {}
-    weak: dict[tuple[int, int], list[WeakView]] = {}
     asked = [(int(keys[i]), int(keys[j])) for i, j in pairs]
     for done, pair in enumerate(source.predict(asked)):
         i, j = place[pair.i], place[pair.j]
@@ -103,17 +98,14 @@ def compare(
             if n not in sums:
                 sums[n] = _Frame(None if masks is None or not masks[n].any() else torch.from_numpy(masks[n]))
             sums[n].add(view)
-        found[i, j] = matches = match(pair, sums[i].mask, sums[j].mask).to("cpu")
-        if not len(matches) or float(matches.confidence.max()) <= weaker_than:
-            thin = weak_views(replace(pair, i=i, j=j))
-            weak[i, j] = [replace(w, points=w.points.cpu(), confidence=w.confidence.cpu()) for w in thin]
+        found[i, j] = match(pair, sums[i].mask, sums[j].mask).to("cpu")
         del pair
         for n in (i, j):
             left[n] -= 1
             if not left[n]:
                 kept.put(n, sums.pop(n))
         run.progress((done + 1) / len(pairs))
-    return _compared(kept, [tuple(pair) for pair in pairs], found, weak, (height // 8, width // 8))
+    return _compared(kept, [tuple(pair) for pair in pairs], found)
 
 
 def stands_still(compared: Compared) -> bool:
@@ -164,17 +156,9 @@ class _Kept:
         self.mover_confidence[n] = frame.mover_confidence()
 
 
-def _compared(
-    kept: _Kept,
-    pairs: list[tuple[int, int]],
-    found: dict[tuple[int, int], Matches],
-    weak: dict[tuple[int, int], list[WeakView]],
-    blocks: tuple[int, int],
-) -> Compared:
+def _compared(kept: _Kept, pairs: list[tuple[int, int]], found: dict[tuple[int, int], Matches]) -> Compared:
     """Everything in the order of the pairs, whatever the order of the answers."""
     matches = [found[pair] for pair in pairs]
-    weak_at = [p for p, pair in enumerate(pairs) if pair in weak]
-    shape = (len(weak_at), 2, *blocks)
     return Compared(
         **vars(kept),
         edges=np.array(pairs, np.int32).reshape(-1, 2),
@@ -182,14 +166,4 @@ def _compared(
         xy_1=np.concatenate([m.xy_1.numpy().astype(np.int16) for m in matches]),
         xy_2=np.concatenate([m.xy_2.numpy().astype(np.int16) for m in matches]),
         match_confidence=np.concatenate([m.confidence.numpy() for m in matches]),
-        weak=np.array(weak_at, np.int32),
-        weak_points=_stacked([[w.points for w in weak[pairs[p]]] for p in weak_at], (*shape, 3)),
-        weak_confidence=_stacked([[w.confidence for w in weak[pairs[p]]] for p in weak_at], shape),
     )
-
-
-def _stacked(rows: list[list[torch.Tensor]], shape: tuple[int, ...]) -> np.ndarray:
-    found = np.zeros(shape, np.float32)
-    for n, row in enumerate(rows):
-        found[n] = torch.stack(row).numpy()
-    return found

@@ -1,39 +1,65 @@
-"""Cameras, lenses and depth of compared images."""
+"""Compared images aligned: cameras, lenses and anchors of depth by the solver, then every pixel's depth."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from ..sparse.first_cameras import first_cameras
-from ..sparse.observations import observe
-from ..sparse.solve import solve_raw
+from ..monst3r.knowns import Given
+from ..run import Run
+from ..sparse.solve import Knowns, SparseSolution, solve_sparse
+from ..wire import MASt3RSettings, UserError
+from .compared import Compared
 from .spreading import Aligned
 
 
-def solve(compared, keys, given, shared, locked, options, run):
-    problem = compared.problem()
-    o = observe(problem)
-    n = len(problem.views)
-    f = compared.focal_px.copy()
+def solve(
+    compared: Compared, keys: np.ndarray, given: Given, shared: bool, locked: bool, options: MASt3RSettings, run: Run
+) -> SparseSolution:
+    """Cameras and anchors of the frames `keys` (K,), what is `given` kept; with `locked` all stand in one place.
+
+    Raises UserError when fewer than two images could be placed, Cancelled.
+    """
     lens = "shared" if shared else "each"
-    if given.focal_px is not None:
-        f = given.focal_px[keys]
-        lens = "locked"
-    first = first_cameras(o, f, n, len(problem.pairs), run.seed)
-    state, noise = solve_raw(o, first, np.log(f), lens)
-    return state, first
+    knowns = Knowns(
+        focal_px=None if given.focal_px is None else given.focal_px[keys],
+        world_from_camera=None if given.world_from_camera is None else given.world_from_camera[keys],
+        principal_point=given.centre,
+    )
+    free_centre = options.principal_point and given.centre is None
+
+    def compute() -> SparseSolution:
+        problem = compared.problem(options.match_confidence)
+        found = solve_sparse(
+            problem, lens, knowns, free_principal_point=free_centre, seed=run.seed, progress=run.progress
+        )
+        return replace(found, root=int(found.root))
+
+    made_from = {"compared": compared, "lens": lens, "knowns": knowns, "free_centre": free_centre, "seed": run.seed}
+    made_from |= {"least": options.match_confidence}
+    solution = run.remember("Sparse alignment", made_from, compute, (SparseSolution,))
+    count = int(solution.registered.sum())
+    if count < 2:
+        raise UserError(
+            f"Only {count} of {len(keys)} images could be placed: the network finds too little that they share",
+            "use images that overlap more, or compare more of them with each other by Pairs",
+        )
+    if locked:
+        poses = np.where(solution.registered[:, None, None], np.eye(4), np.nan)
+        solution = replace(solution, world_from_camera=poses)
+    return solution
 
 
-def every_pixel(compared, solution, masks, options, run):
-    state, first = solution
-    n = len(compared.focal_px)
-    poses = np.tile(np.eye(4), (n, 1, 1))
-    poses[:, :3, :3] = state.rotation
-    poses[:, :3, 3] = state.place
-    poses[~first.placed] = np.nan
-    rel = np.exp(state.relief.reshape(compared.core_depth.shape) + state.log_size[:, None, None])
-    core = compared.core_depth * rel
-    depth = np.kron(core, np.ones((8, 8))) * compared.depth_ratio
-    w, h = compared.size
-    conf = np.maximum(compared.confidence, compared.mover_confidence)
-    return Aligned(poses, np.exp(state.log_focal), np.tile([w / 2, h / 2], (n, 1)) + state.centre, depth, conf)
+def every_pixel(compared: Compared, solution: SparseSolution, options: MASt3RSettings, run: Run) -> Aligned:
+    """Depth and confidence of every pixel of the K frames; movers, which stand under masks, have the network's word."""
+    depth = np.kron(solution.anchor_depth, np.ones((8, 8))) * compared.depth_ratio
+    confidence = np.maximum(compared.confidence, compared.mover_confidence)
+    lost = ~solution.registered
+    return Aligned(
+        world_from_camera=solution.world_from_camera,
+        focal_px=np.where(lost, np.nanmedian(solution.focal_px), solution.focal_px),
+        centre=np.where(lost[:, None], np.nanmedian(solution.principal_point, axis=0), solution.principal_point),
+        depth=depth,
+        confidence=confidence,
+    )

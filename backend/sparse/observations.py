@@ -45,8 +45,11 @@ class Observations:
         return Observations(**arrays, anchors_per_frame=self.anchors_per_frame)
 
 
-def observe(problem: SparseProblem, most_matches: int = MOST_MATCHES) -> Observations:
-    """All matches of some confidence whose ends have a depth, in both directions."""
+def observe(
+    problem: SparseProblem, most_matches: int = MOST_MATCHES, centre: tuple[float, float] | None = None
+) -> Observations:
+    """All matches of some confidence whose ends have a depth, in both directions. `centre` stands for the middle of the
+    picture where that is not where the lenses look."""
     width, height = problem.size
     columns, rows = width // BLOCK, height // BLOCK
     log_depths = np.stack([_log_depth(view) for view in problem.views]) if problem.views else np.zeros((0, 1, 1))
@@ -63,7 +66,7 @@ def observe(problem: SparseProblem, most_matches: int = MOST_MATCHES) -> Observa
         keep = (confidence > 0) & np.isfinite(depth_a) & np.isfinite(depth_b)
         parts.append((number, pair.i, pair.j, a[keep], b[keep], depth_a[keep], depth_b[keep], confidence[keep]))
     usual = np.median(np.concatenate([p[-1] for p in parts])) if any(len(p[-1]) for p in parts) else 1.0
-    middle = np.array([width / 2, height / 2])
+    middle = np.array(centre or (width / 2, height / 2))
 
     def directed(number, i, j, a, b, depth_a, depth_b, confidence) -> dict[str, np.ndarray]:
         count = len(a)

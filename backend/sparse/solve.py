@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -34,10 +34,14 @@ AGREES = 4.0
 
 @dataclass(frozen=True)
 class Knowns:
-    """What is given and kept exactly. `focal_px` (N,), `world_from_camera` (N, 4, 4): NaN where a frame's is not known."""
+    """What is given and kept exactly. `focal_px` (N,), `world_from_camera` (N, 4, 4): NaN where a frame's is not known.
+
+    `principal_point` is that of all frames, None for (W/2, H/2).
+    """
 
     focal_px: np.ndarray | None = None
     world_from_camera: np.ndarray | None = None
+    principal_point: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def solve_sparse(
     given_pose = _given(knowns.world_from_camera, (count, 4, 4))
     if not count or (lens == "locked" and not np.isfinite(given_focal).all()):
         raise ValueError("a locked lens needs every frame's focal length" if count else "no frames")
-    observations = observe(problem)
+    observations = observe(problem, centre=knowns.principal_point)
     focal = np.where(np.isfinite(given_focal), given_focal, first_focal)
     first = first_cameras(observations, focal, count, len(problem.pairs), seed)
     held = Held(first.placed, np.log(first_focal))
@@ -106,7 +110,8 @@ def solve_sparse(
         held = replace(held, frames=enough)
         kept = kept.where(enough[kept.source] & enough[kept.target])
     progress(1.0)
-    return _solution(problem, state, held, first.root, kept, agrees, missed, steps)
+    centre = knowns.principal_point or (problem.size[0] / 2, problem.size[1] / 2)
+    return _solution(problem, centre, state, held, first.root, kept, agrees, missed, steps)
 
 
 def _given(values: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
@@ -221,7 +226,7 @@ def _enough(o: Observations, agrees: np.ndarray, frames: np.ndarray, known_pose:
     return left
 
 
-def _solution(problem, state: State, held: Held, root, o, agrees, missed, steps) -> SparseSolution:
+def _solution(problem, centre, state: State, held: Held, root, o, agrees, missed, steps) -> SparseSolution:
     frames, count = held.frames, len(state.log_size)
     nan = np.where(frames, 0.0, np.nan)
     pose = poses_from(state.rotation, state.place) + nan[:, None, None]
@@ -233,7 +238,7 @@ def _solution(problem, state: State, held: Held, root, o, agrees, missed, steps)
     return SparseSolution(
         world_from_camera=pose,
         focal_px=np.exp(state.log_focal) + nan,
-        principal_point=np.array(problem.size) / 2 + state.centre + nan[:, None],
+        principal_point=np.array(centre) + state.centre + nan[:, None],
         log_size=state.log_size + nan,
         anchor_depth=depth,
         registered=frames,

@@ -24,6 +24,7 @@ from backend.run import Run
 from backend.wire import (
     CONFIDENCE_MEASURED,
     ENGINES,
+    TASKS,
     Cancelled,
     Capture,
     ClipSettings,
@@ -166,7 +167,7 @@ CASES = {
         takes_poses=True,
     ),
     "mast3r": Case(
-        job("mast3r", long_side=WIDTH // SEEN),
+        job("mast3r", long_side=WIDTH // SEEN, scene_graph="swin", neighbours=3),
         sure=1.5,
         depth_error=0.02,
         mask_iou=0.99,
@@ -205,7 +206,8 @@ def made(request, moving, tmp_path_factory):
 
 
 def test_every_engine_of_the_panel_exists_and_is_held_to_this():
-    assert set(REGISTRY) == set(ENGINES) == set(CASES)
+    assert set(REGISTRY) == set(ENGINES) | set(TASKS)
+    assert set(CASES) == set(ENGINES)
 
 
 def test_the_camera_follows_the_true_path(made, moving):
@@ -407,13 +409,18 @@ def test_cancelling_stops_within_the_first_stage(case, moving, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "missing"),
-    [({}, "monst3r raft_large"), ({"flow": "none"}, "monst3r"), ({"mode": "preview"}, "monst3r")],
+    ("engine", "options", "missing"),
+    [
+        ("monst3r", {}, "monst3r raft_large"),
+        ("monst3r", {"flow": "none"}, "monst3r"),
+        ("monst3r", {"mode": "preview"}, "monst3r"),
+        ("mast3r", {}, "mast3r"),
+    ],
 )
-def test_missing_weights_are_told_together_before_anything_begins(options, missing, tmp_path, monkeypatch):
+def test_missing_weights_are_told_together_before_anything_begins(engine, options, missing, tmp_path, monkeypatch):
     """As installed, without an oracle: an engine whose weights are not there never goes on without them."""
     monkeypatch.setenv("KINORA_WEIGHTS", str(tmp_path / "weights"))
-    settings = job("monst3r", long_side=WIDTH // SEEN, **options)
+    settings = job(engine, long_side=WIDTH // SEEN, **options)
     with pytest.raises(UserError, match="not on this machine") as refusal:
-        load_engine("monst3r").check(settings)
+        load_engine(engine).check(settings)
     assert f"python -m backend weights get {missing}" in refusal.value.hint

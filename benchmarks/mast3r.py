@@ -1,6 +1,6 @@
 """What the MASt3R engine's parts cost on a device: the network, matching beside the plain search, alignment.
 
-    python -m benchmarks.mast3r [--device cuda] [--size 512 384] [--precision fast] [--only network precision matching]
+    python -m benchmarks.mast3r [--device cuda] [--size 512 384] [--precision fast] [--only network matching alignment]
 
 The network has its published shape and random weights, so it costs what the published one costs. What works on its
 answers gets an oracle's (tests/view_oracle.py) of a scene whose truth is known, so that a line also tells what came of
@@ -13,6 +13,7 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,16 @@ from backend.matching.reciprocal import Described, nearest_in_blocks, symmetric_
 from backend.nets.mast3r import MatchingConfig, MatchingNet, MatchingViews
 from backend.nets.precision import EXACT, Precision
 from backend.nets.predict import network_input
+from backend.sparse.original import OriginalSettings, align_as_original
+from backend.sparse.problem import SparseProblem
+from backend.sparse.solve import solve_sparse
 from backend.sparse.views import SymmetricPair, View
 from tests.conformance.mast3r_network import small_network
+from tests.conformance.mast3r_scene import read_scene
 from tests.recipe import formula_state
+from tests.sparse import scenes as scenes_of_sets
 from tests.view_oracle import ViewOracle, surface_points
-from tests.worlds import World, film, hand_held, square_intrinsics
+from tests.worlds import World, film, hand_held, sliding_box, square_intrinsics
 
 from .network import (
     COMPARED,
@@ -169,6 +175,47 @@ def _measured(device: torch.device, work: Callable[[], Any], repeats: int) -> tu
     return result, min(seconds), peak()
 
 
+def alignment(options: argparse.Namespace) -> None:
+    """Cameras of the recorded scene and of synthetic ones, by the original's alignment and by ours, on one core."""
+    recorded = read_scene(options.recorded)
+    truth = np.asarray(recorded.truth["cam2w"], np.float64)
+    scenes = {"recorded scene": (recorded.problem(), truth, recorded.truth["K"][0, 0])}
+    for name, mover in (("arc", None), ("arc, mover masked", sliding_box(8))):
+        world = scenes_of_sets.film(scenes_of_sets.arc(), mover=mover)
+        problem = scenes_of_sets.problem_of(world, scenes_of_sets.near_pairs(8), masked=mover is not None)
+        scenes[name] = (problem, world.world_from_camera, world.intrinsics[:, 0])
+    rows = []
+    for name, (problem, true_poses, true_focal_px) in scenes.items():
+        for who, way in ALIGNMENTS.items():
+            began = time.process_time()
+            poses, focal_px = way(problem)
+            cpu_s = time.process_time() - began
+            off = scenes_of_sets.off(poses, focal_px, true_poses, true_focal_px)
+            figures = (f"{1e3 * off.ate_m:.1f}", f"{1 / off.scale - 1:+.2%}", f"{off.rotation_deg:.3f}")
+            rows.append((name, who, *figures, f"{off.focal:.2%}", f"{cpu_s:.2f}"))
+    header = ("Scene", "Alignment", "ATE mm", "scale error", "rotation deg", "focal error", "CPU s")
+    table("Aligning 8 frames of 128 x 96", header, rows)
+
+
+def _by_original(problem: SparseProblem, shared_lens: bool) -> tuple[np.ndarray, np.ndarray]:
+    placed = align_as_original(problem, OriginalSettings(shared_lens=shared_lens)).placed
+    return placed.world_from_camera.double().numpy(), placed.focal_px.double().numpy()
+
+
+def _by_ours(problem: SparseProblem, lens: str) -> tuple[np.ndarray, np.ndarray]:
+    solved = solve_sparse(problem, lens)
+    return solved.world_from_camera, solved.focal_px
+
+
+#: Who aligns: (N, 4, 4) poses and (N,) focal lengths of a problem.
+ALIGNMENTS: dict[str, Callable[[SparseProblem], tuple[np.ndarray, np.ndarray]]] = {
+    "original": partial(_by_original, shared_lens=False),
+    "original, shared lens": partial(_by_original, shared_lens=True),
+    "ours": partial(_by_ours, lens="each"),
+    "ours, shared lens": partial(_by_ours, lens="shared"),
+}
+
+
 def where(options: argparse.Namespace) -> str:
     """The device in words."""
     if "cuda" in options.device:
@@ -182,6 +229,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "network": network,
     "precision": precision,
     "matching": matching,
+    "alignment": alignment,
 }
 
 
@@ -196,6 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--compiled", action="store_true", help="blocks and heads through torch.compile")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--matched", type=int, default=2, metavar="PAIRS", help="how many pairs are matched, 6 at most")
+    parser.add_argument("--recorded", type=Path, default=RECORDED, help="a folder with the recorded scene")
     options = parser.parse_args(arguments)
     for part in options.only:
         PARTS[part](options)

@@ -23,7 +23,7 @@ from .pair_oracle import EXACT, Errors
 from .view_oracle import ViewOracle
 from .worlds import World, as_capture, film, hand_held, sliding_box, square_intrinsics
 
-WIDTH, HEIGHT, FRAMES, PLATE = 128, 96, 6, 2
+WIDTH, HEIGHT, FRAMES, PLATE = 128, 96, 5, 2
 #: A network's usual errors.
 USUAL = Errors(scale=0.02)
 

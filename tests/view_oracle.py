@@ -44,16 +44,20 @@ class ViewOracle:
 
     def _view(self, frame: int, points: np.ndarray, sure: np.ndarray, rng: np.random.Generator) -> View:
         true = self._descriptors(frame)
-        height, width = true.shape[:2]
-        coarse = rng.normal(0, 1, (height // 16 + 1, width // 16 + 1, DESCRIPTOR_SIZE))
-        smooth = zoom(
-            coarse, (height / coarse.shape[0], width / coarse.shape[1], 1), order=1, grid_mode=True, mode="nearest"
-        )
-        error = (smooth + rng.normal(0, 1, true.shape)) * self.descriptor_noise / np.sqrt(2 * DESCRIPTOR_SIZE)
+        error = self._error(true.shape, rng) if self.descriptor_noise else np.zeros(true.shape)
         noisy = true + error
         noisy /= np.linalg.norm(noisy, axis=-1, keepdims=True)
         trust = 10 * np.exp(-np.linalg.norm(error, axis=-1) / max(self.descriptor_noise, 1e-6))
         return View(*(torch.from_numpy(a.astype(np.float32)) for a in (points, sure, noisy, trust)))
+
+    def _error(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        """Of descriptors (H, W, D)."""
+        height, width, size = shape
+        coarse = rng.normal(0, 1, (height // 16 + 1, width // 16 + 1, size))
+        smooth = zoom(
+            coarse, (height / coarse.shape[0], width / coarse.shape[1], 1), order=1, grid_mode=True, mode="nearest"
+        )
+        return (smooth + rng.normal(0, 1, shape)) * self.descriptor_noise / np.sqrt(2 * size)
 
     def _descriptors(self, frame: int) -> np.ndarray:
         """(H, W, D) without error."""

@@ -16,13 +16,14 @@ _PNP_REACH_PX = 5.0
 _ROUNDS = 10
 
 
-def weiszfeld_focal(points: Tensor) -> Tensor:
+def weiszfeld_focal(points: Tensor, centre: tuple[float, float] | None = None) -> Tensor:
     """(N,) focal length in pixels of (N, H, W, 3) points in their own camera; facts sheet, section 8.2.
 
-    Minimises the sum of |pixel - (W/2, H/2) - f (x, y) / z|: least squares first, then reweighted.
+    Minimises the sum of |pixel - centre - f (x, y) / z|: least squares first, then reweighted. `centre` is by default
+    (W/2, H/2).
     """
     h, w = points.shape[1:3]
-    pixel = (pixel_grid(points[..., 0]) - points.new_tensor([w / 2, h / 2])).reshape(1, -1, 2)
+    pixel = (pixel_grid(points[..., 0]) - points.new_tensor(centre or (w / 2, h / 2))).reshape(1, -1, 2)
     slope = (points[..., :2] / points[..., 2:]).reshape(len(points), -1, 2)
     slope = torch.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0)
     along, square = (slope * pixel).sum(-1), (slope * slope).sum(-1)

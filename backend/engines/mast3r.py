@@ -93,7 +93,7 @@ class MASt3REngine:
             with run.stage("Loading the network", 0.5):
                 source.open()
             with run.stage("Comparing images"):
-                found = compare(source, match_views, pairs, keys, key_masks, pictures.size, run)
+                found = compare(source, match_views, pairs, keys, key_masks, pictures.size, run, given.centre)
             source.let_go()
             release(device)
             return found
@@ -102,6 +102,7 @@ class MASt3REngine:
             **asked,
             "pairs": np.asarray(pairs),
             "masks": key_masks,
+            "centre": given.centre,
         }
         compared = run.remember("Compared images", made_from, ask, (Compared,))
         locked = sequence and given.world_from_camera is None and stands_still(compared)

@@ -79,14 +79,16 @@ def compare(
     masks: np.ndarray | None,
     size: tuple[int, int],
     run: Run,
+    centre: tuple[float, float] | None = None,
 ) -> Compared:
     """The answers to `pairs` of the frames `keys` (K,) of the source, as indices into `keys`, i < j, every one in some.
 
     `masks` (K, H, W) are True on movers, None for none: no match ends there, and canonical views do not count there.
+    `centre` is the principal point, None for (W/2, H/2).
     Memory on the device goes by frames whose pairs are still to come; finished ones lie in files of `run.work_dir`.
     Raises UserError as `CanonicalSums` does, and Cancelled.
     """
-    kept = _Kept(len(keys), size, Path(run.work_dir))
+    kept = _Kept(len(keys), size, Path(run.work_dir), centre)
     left = Counter(n for pair in pairs for n in pair)
     sums: dict[int, _Frame] = {}
     place = {int(frame): n for n, frame in enumerate(keys)}
@@ -135,8 +137,9 @@ class _Frame:
 class _Kept:
     """Finished canonical views of all frames, in files."""
 
-    def __init__(self, count: int, size: tuple[int, int], folder: Path) -> None:
+    def __init__(self, count: int, size: tuple[int, int], folder: Path, centre: tuple[float, float] | None) -> None:
         width, height = size
+        self._centre = centre
 
         def array(name: str, *shape: int) -> np.ndarray:
             shape = (count, *shape)
@@ -149,7 +152,7 @@ class _Kept:
         self.core_depth, self.focal_px = array("core_depth", height // 8, width // 8), np.zeros(count)
 
     def put(self, n: int, frame: _Frame) -> None:
-        view = frame.views.finish()
+        view = frame.views.finish(self._centre)
         for name in ("points", "depth_ratio", "confidence", "core_depth"):
             getattr(self, name)[n] = getattr(view, name).cpu().numpy()
         self.focal_px[n] = view.focal_px
@@ -160,7 +163,7 @@ def _compared(kept: _Kept, pairs: list[tuple[int, int]], found: dict[tuple[int, 
     """Everything in the order of the pairs, whatever the order of the answers."""
     matches = [found[pair] for pair in pairs]
     return Compared(
-        **vars(kept),
+        **{name: value for name, value in vars(kept).items() if name != "_centre"},
         edges=np.array(pairs, np.int32).reshape(-1, 2),
         begin=np.cumsum([0, *map(len, matches)]),
         xy_1=np.concatenate([m.xy_1.numpy().astype(np.int16) for m in matches]),

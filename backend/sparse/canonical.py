@@ -79,8 +79,11 @@ class CanonicalSums:
         self._weight, self._square, self._reach = points.new_zeros(3, height, width)
         self._angle = torch.zeros_like(self._weight, dtype=torch.float64)
 
-    def finish(self) -> CanonicalView:
-        """The view. Raises UserError for a frame without any view, and for one that is masked all over."""
+    def finish(self, centre: tuple[float, float] | None = None) -> CanonicalView:
+        """The view; `centre` is the principal point where that is known.
+
+        Raises UserError for a frame without any view, and for one that is masked all over.
+        """
         if not self._count or bool(self._mask.all()):
             why = "all of it is masked" if self._count else "no pair has it"
             raise UserError(f"A frame cannot be aligned: {why}", "leave it out, or mask less")
@@ -90,7 +93,7 @@ class CanonicalSums:
         ratio = 1 + self._reach / self._count * slope / spread(core_depth)
         # an anchor is not near itself: its reach is the least there is, not nothing
         ratio.view(-1)[self._anchor] = 1
-        focal = weiszfeld_focal(points.masked_fill(self._mask[..., None], math.nan)[None]).item()
+        focal = weiszfeld_focal(points.masked_fill(self._mask[..., None], math.nan)[None], centre).item()
         height, width = self._mask.shape
         normal = max(height, width) / (2 * math.tan(math.radians(30)))
         focal = min(max(focal, _FOCAL_RANGE[0] * normal), _FOCAL_RANGE[1] * normal)

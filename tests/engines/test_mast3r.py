@@ -75,10 +75,10 @@ def test_an_exact_network_gives_the_world_in_metres(exact, world):
     assert exact.metric
     error = pose_error(exact, world)
     assert error.compared == FRAMES
-    assert error.ate_rmse < 0.006
+    assert error.ate_rmse < 0.01
     assert error.rotation_deg_rmse < 0.1
     assert pose_error(exact, world, with_scale=True).alignment.scale == pytest.approx(1, abs=0.01)
-    assert depth_error(exact, world) < 0.005
+    assert depth_error(exact, world) < 0.008
     np.testing.assert_allclose(exact.plate_intrinsics[:, 0], world.intrinsics[:, 0] * PLATE, rtol=0.01)
 
 
@@ -159,8 +159,8 @@ def test_a_frame_of_a_clip_that_does_not_fit_is_flagged_and_put_between_its_neig
 def test_frames_that_are_not_solved_are_filled_in(world, tmp_path):
     engine = OracleEngine(world)
     capture = capture_of(world, tmp_path, engine, solve_every=2)
-    assert {n for pair in engine.asked for n in pair} == {0, 2, 4, 5}
-    assert [frame.registered for frame in capture.frames] == [t in (0, 2, 4, 5) for t in range(FRAMES)]
+    assert {n for pair in engine.asked for n in pair} == {0, 2, 4}
+    assert [frame.registered for frame in capture.frames] == [t in (0, 2, 4) for t in range(FRAMES)]
     assert all(frame.interpolated != frame.registered for frame in capture.frames)
     assert pose_error(capture, world).ate_rmse < 0.03
     assert (np.asarray(capture.depth)[1] > 0).mean() > 0.7
@@ -171,7 +171,7 @@ def test_a_locked_off_camera_is_seen_to_stand_still(tmp_path):
     capture = capture_of(still, tmp_path, clip=clip_of(still, known_masks=plate_masks(still)))
     assert capture.shot.kind == "locked"
     np.testing.assert_allclose(capture.world_from_camera, np.tile(np.eye(4), (4, 1, 1)), atol=1e-9)
-    assert depth_error(capture, still) < 0.005
+    assert depth_error(capture, still) < 0.008
 
 
 def test_a_clip_has_one_lens(tmp_path):
@@ -217,7 +217,7 @@ def test_known_poses_are_kept_and_give_world_and_scale(world, tmp_path):
     given[2] = np.nan
     clip = clip_of(world, known_cameras=KnownCameras(world_from_camera=given))
     capture = capture_of(world, tmp_path, clip=clip)
-    kept = [0, 1, 3, 4, 5]
+    kept = [0, 1, 3, 4]
     np.testing.assert_allclose(capture.world_from_camera[kept], there[kept], atol=1e-9)
     assert np.linalg.norm(capture.world_from_camera[2, :3, 3] - there[2, :3, 3]) < 0.05
     shown = np.asarray(capture.confidence, np.float32) > 1.5
@@ -241,8 +241,8 @@ def plate_masks(world: World) -> np.ndarray:
 def test_masked_movers_bend_nothing_and_stay_movers(busy, tmp_path):
     mine = plate_masks(busy)
     capture = capture_of(busy, tmp_path, clip=clip_of(busy, known_masks=mine))
-    assert pose_error(capture, busy).ate_rmse < 0.006
-    assert depth_error(capture, busy) < 0.005
+    assert pose_error(capture, busy).ate_rmse < 0.01
+    assert depth_error(capture, busy) < 0.008
     np.testing.assert_array_equal(capture.plate_masks, mine)
     np.testing.assert_array_equal(capture.dynamic, busy.dynamic)
     assert not any("Nothing is masked" in text for text in capture.shot.warnings)

@@ -11,7 +11,7 @@ LIMITS = ((0.1, 1.0), (0.25, 2.0), (0.5, 5.0), (5.0, 10.0))
 
 
 @dataclass(frozen=True)
-class Localised:
+class PlacingErrors:
     """Of `count` pictures: median errors in metres and degrees, and the shares within each of `LIMITS`.
 
     A picture that was not placed counts with infinite errors.
@@ -27,7 +27,7 @@ class Localised:
         return f"{self.count} pictures: median error {self.median_m:.3g} m, {self.median_deg:.3g}°; {shares}"
 
 
-def localised(errors_m: np.ndarray, errors_deg: np.ndarray) -> Localised:
+def placing_errors(errors_m: np.ndarray, errors_deg: np.ndarray) -> PlacingErrors:
     """The figures of (N,) errors of position and (N,) of rotation, infinite for pictures that were not placed.
 
     Raises ValueError when there are none.
@@ -36,4 +36,4 @@ def localised(errors_m: np.ndarray, errors_deg: np.ndarray) -> Localised:
     if not len(errors_m) or errors_m.shape != errors_deg.shape:
         raise ValueError(f"{errors_m.shape} errors of position and {errors_deg.shape} of rotation")
     within = tuple(float(((errors_m <= m) & (errors_deg <= deg)).mean()) for m, deg in LIMITS)
-    return Localised(len(errors_m), float(np.median(errors_m)), float(np.median(errors_deg)), within)
+    return PlacingErrors(len(errors_m), float(np.median(errors_m)), float(np.median(errors_deg)), within)

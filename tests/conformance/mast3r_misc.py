@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from backend.evaluation import matching, pointmaps
-from backend.evaluation.localisation import LIMITS, localised
+from backend.evaluation.localisation import LIMITS, placing_errors
 from backend.evaluation.pointmaps import Both
 from backend.geometry.rigid import rotation_angles_deg
 from backend.geometry.triangulation import points_on_planes
@@ -135,7 +135,7 @@ def check_localisation(folder: Path) -> Iterator[Row]:
     if not recorded:
         yield absent("aggregate_stats")
         return
-    ours = localised(np.array(recorded["pose_errors"]), np.array(recorded["angular_errors"]))
+    ours = placing_errors(np.array(recorded["pose_errors"]), np.array(recorded["angular_errors"]))
     number = r"=(?:np\.float64\()?([\d.eE+-]+)"
     text = recorded["text"]
     for name, value in (("median_pos_error", ours.median_m), ("median_angular_error", ours.median_deg)):

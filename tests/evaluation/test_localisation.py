@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from backend.evaluation.localisation import localised
+from backend.evaluation.localisation import placing_errors
 
 
 def test_a_picture_must_be_within_both_limits():
-    found = localised(np.array([0.05, 0.2, 0.3, 0.6, np.inf]), np.array([3.0, 1.5, 3.0, 2.0, np.inf]))
+    found = placing_errors(np.array([0.05, 0.2, 0.3, 0.6, np.inf]), np.array([3.0, 1.5, 3.0, 2.0, np.inf]))
     assert found.within == (0.0, 0.2, 0.6, 0.8)
     assert (found.count, found.median_m, found.median_deg) == (5, 0.3, 3.0)
     assert str(found) == (
@@ -18,4 +18,4 @@ def test_a_picture_must_be_within_both_limits():
 
 def test_no_pictures_have_no_figures():
     with pytest.raises(ValueError, match="errors of position"):
-        localised(np.zeros(0), np.zeros(0))
+        placing_errors(np.zeros(0), np.zeros(0))

@@ -1,44 +1,39 @@
 """What the MASt3R engine's parts cost on a device: the network, matching beside the plain search, alignment.
 
-    python -m benchmarks.mast3r [--device cuda] [--size 512 384] [--precision fast] [--only network matching alignment]
+    python -m benchmarks.mast3r [--device cuda] [--size 512 384] [--precision fast] [--only network engine]
 
-The network has its published shape and random weights, so it costs what the published one costs. What works on its
-answers gets an oracle's (tests/view_oracle.py) of a scene whose truth is known, so that a line also tells what came of
-it. Nothing is downloaded. Plain matching takes many seconds a pair without a graphics card.
+The network has its published shape and random weights, so it costs what the published one costs; what it says is thrown
+away, and an oracle's answers (tests/view_oracle.py) go on in its place. Nothing is downloaded. Without a graphics card
+a pair takes seconds in the network, and many more in the plain search.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
-from functools import partial
-from itertools import combinations
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
-from backend.geometry.camera import project
-from backend.matching.fast import match_batch
-from backend.matching.matches import Matches
-from backend.matching.reciprocal import Described, nearest_in_blocks, symmetric_matches
+from backend.clip import Clip
+from backend.engines.mast3r import MASt3REngine
+from backend.mast3r.models import LaterViews
+from backend.matching.reciprocal import nearest_in_blocks
+from backend.monst3r.models import precision_of
 from backend.nets.mast3r import MatchingConfig, MatchingNet, MatchingViews
 from backend.nets.precision import EXACT, Precision
 from backend.nets.predict import network_input
-from backend.sparse.original import OriginalSettings, align_as_original
-from backend.sparse.problem import SparseProblem
-from backend.sparse.solve import solve_sparse
-from backend.sparse.views import SymmetricPair, View
+from backend.nets.predict_views import ViewPredictor
+from backend.wire import ClipSettings, JobSettings, MASt3RSettings, PlateMap
 from tests.conformance.mast3r_network import small_network
-from tests.conformance.mast3r_scene import read_scene
-from tests.recipe import formula_state
-from tests.sparse import scenes as scenes_of_sets
-from tests.view_oracle import ViewOracle, surface_points
-from tests.worlds import World, film, hand_held, sliding_box, square_intrinsics
+from tests.recipe import matching_net
+from tests.view_oracle import ViewOracle
+from tests.worlds import World, as_capture, film, hand_held, square_intrinsics
 
+from .mast3r_parts import alignment, matching, on_device, where
+from .monst3r import PLATE, MeasuredRun
 from .network import (
     COMPARED,
     HEADER,
@@ -47,30 +42,28 @@ from .network import (
     as_done,
     network_rows,
     noisy_gradient,
-    peak_memory,
-    synchronize,
     table,
 )
 
 RECORDED = Path(__file__).parent.parent / "tests" / "fixtures" / "mast3r"
-#: A match is right when it ends this near to where its point is seen; whole pixels alone make 0.7.
-RIGHT_PX = 2.0
 
 
 def network(options: argparse.Namespace) -> None:
     """Time, memory and operations of a frame's encoding, and of a directed pair."""
     width, height = options.size
     way = replace(PRECISIONS[options.precision], compiled=options.compiled)
-    config = MatchingConfig()
-    with torch.device("meta"):
-        shapes = {name: tensor.shape for name, tensor in MatchingNet(config).state_dict().items()}
-    state = formula_state(shapes)
+    net = full_size_network()
     stages = network_rows(
-        options.device, way, width, height, options.pairs, options.repeats, config, state, MatchingNet
+        options.device, way, width, height, options.pairs, options.repeats, net.config, net.state_dict(), MatchingNet
     )
     how = f"{options.precision}{', compiled' if options.compiled else ''}, {options.pairs} at once"
     rate = f"a matrix product reaches {stages[0].matrix_rate / 1e12:.2f} TFLOP/s"
     table(f"The network on {where(options)}, {width} x {height}, {how}; {rate}", HEADER, (s.row() for s in stages))
+
+
+def full_size_network() -> MatchingNet:
+    """The published network, its weights by a formula."""
+    return matching_net(MatchingConfig())
 
 
 def precision(options: argparse.Namespace) -> None:
@@ -101,127 +94,52 @@ def _deviation(maps: MatchingViews, exact: MatchingViews) -> tuple[str, ...]:
     return (*(f"{float(figure):.1e}" for figure in figures), f"{float(same):.1%}")
 
 
-def matching(options: argparse.Namespace) -> None:
-    """Matches of pairs of frames, by the plain search one after the other, and by ours, one and several at once."""
+class BenchmarkEngine(MASt3REngine):
+    """The engine with a network of random weights, whose answers are thrown away for an oracle's."""
+
+    def __init__(self, world: World, network: MatchingNet) -> None:
+        self.world, self.network, self.asked = world, network, 0
+
+    def view_source(self, pictures, options, device, run):
+        real = ViewPredictor(self.network, pictures, device, precision_of(options, device), run)
+
+        class Replaced:
+            tokens = real.tokens
+
+            @staticmethod
+            def predict(pairs):
+                for said in real.predict(pairs):
+                    self.asked += 1
+                    with run.by_oracle():
+                        (true,) = oracle.predict([(said.i, said.j)])
+                        true = on_device(device, true)
+                    del said
+                    yield true
+
+        oracle = ViewOracle(self.world)
+        return LaterViews(Replaced), ()
+
+
+def engine(options: argparse.Namespace) -> None:
+    """A whole capture of a rendered room by stage; the network works, and an oracle's answers go on in its place."""
     width, height = options.size
-    device = torch.device(options.device)
-    frames = 4
-    world = film(hand_held(3 * frames)[::3], square_intrinsics(0.9 * width, width, height, frames), width, height)
-    asked = list(combinations(range(frames), 2))[: options.matched]
-    pairs = [_on(device, pair) for pair in ViewOracle(world).predict(asked)]
-    ways: dict[str, Callable[[], list[Matches]]] = {
-        "plain": lambda: [_plain(pair) for pair in pairs],
-        "ours, a pair at once": lambda: [match_batch([pair])[0] for pair in pairs],
-        f"ours, {len(pairs)} at once": lambda: match_batch(pairs),
-    }
-    rows, seconds = [], {}
-    for name, way in ways.items():
-        found, seconds[name], peak = _measured(device, way, options.repeats if "ours" in name else 1)
-        errors = np.concatenate([match_errors(world, pair, m) for pair, m in zip(pairs, found)])
-        rows.append(
-            (
-                name,
-                f"{1e3 * seconds[name] / len(pairs):.1f}",
-                f"{seconds['plain'] / seconds[name]:.1f}",
-                f"{len(errors) / len(pairs):.0f}",
-                f"{(errors < RIGHT_PX).mean():.2%}",
-                f"{np.median(errors):.2f}",
-                "not told" if peak is None else f"{peak / 2**30:.2f}",
-            )
-        )
-    header = (
-        "Matching",
-        "ms a pair",
-        "times plain",
-        "matches a pair",
-        f"within {RIGHT_PX:g} px",
-        "median px",
-        "peak GiB",
-    )
-    table(f"Matching on {where(options)}, {width} x {height}, {len(pairs)} pairs of a synthetic room", header, rows)
-
-
-def match_errors(world: World, pair: SymmetricPair, matches: Matches) -> np.ndarray:
-    """(M,) px from where each match ends in frame j to where what it begins at in frame i is really seen."""
-    (x, y), ends = matches.xy_1.cpu().numpy().T, matches.xy_2.cpu().numpy()
-    seen, _ = project(surface_points(world, pair.i)[y, x], world.intrinsics[pair.j], world.world_from_camera[pair.j])
-    return np.linalg.norm(seen - 0.5 - ends, axis=-1)
-
-
-def _plain(pair: SymmetricPair) -> Matches:
-    """What `match_batch` finds by default, by the plain search."""
-    views = ((pair.ii, pair.ji), (pair.ij, pair.jj))
-    decodings = [tuple(Described(v.descriptors, v.descriptor_confidence) for v in both) for both in views]
-    size = pair.ii.confidence.shape[::-1]
-    return symmetric_matches(decodings).without_border(size, size)
-
-
-def _on(device: torch.device, pair: SymmetricPair) -> SymmetricPair:
-    views = (
-        View(*(getattr(view, f.name).to(device) for f in fields(View))) for view in (pair.ii, pair.ji, pair.jj, pair.ij)
-    )
-    return SymmetricPair(pair.i, pair.j, *views)
-
-
-def _measured(device: torch.device, work: Callable[[], Any], repeats: int) -> tuple[Any, float, int | None]:
-    """What comes of the work, the least seconds of `repeats`, and the most memory; a GPU warms up first."""
-    seconds = []
-    with peak_memory(device) as peak:
-        for _ in range(repeats + (device.type != "cpu")):
-            began = time.perf_counter()
-            result = work()
-            synchronize(device)
-            seconds.append(time.perf_counter() - began)
-    return result, min(seconds), peak()
-
-
-def alignment(options: argparse.Namespace) -> None:
-    """Cameras of the recorded scene and of synthetic ones, by the original's alignment and by ours, on one core."""
-    recorded = read_scene(options.recorded)
-    truth = np.asarray(recorded.truth["cam2w"], np.float64)
-    scenes = {"recorded scene": (recorded.problem(), truth, recorded.truth["K"][0, 0])}
-    for name, mover in (("arc", None), ("arc, mover masked", sliding_box(8))):
-        world = scenes_of_sets.film(scenes_of_sets.arc(), mover=mover)
-        problem = scenes_of_sets.problem_of(world, scenes_of_sets.near_pairs(8), masked=mover is not None)
-        scenes[name] = (problem, world.world_from_camera, world.intrinsics[:, 0])
-    rows = []
-    for name, (problem, true_poses, true_focal_px) in scenes.items():
-        for who, way in ALIGNMENTS.items():
-            began = time.process_time()
-            poses, focal_px = way(problem)
-            cpu_s = time.process_time() - began
-            off = scenes_of_sets.off(poses, focal_px, true_poses, true_focal_px)
-            figures = (f"{1e3 * off.ate_m:.1f}", f"{1 / off.scale - 1:+.2%}", f"{off.rotation_deg:.3f}")
-            rows.append((name, who, *figures, f"{off.focal:.2%}", f"{cpu_s:.2f}"))
-    header = ("Scene", "Alignment", "ATE mm", "scale error", "rotation deg", "focal error", "CPU s")
-    table("Aligning 8 frames of 128 x 96", header, rows)
-
-
-def _by_original(problem: SparseProblem, shared_lens: bool) -> tuple[np.ndarray, np.ndarray]:
-    placed = align_as_original(problem, OriginalSettings(shared_lens=shared_lens)).placed
-    return placed.world_from_camera.double().numpy(), placed.focal_px.double().numpy()
-
-
-def _by_ours(problem: SparseProblem, lens: str) -> tuple[np.ndarray, np.ndarray]:
-    solved = solve_sparse(problem, lens)
-    return solved.world_from_camera, solved.focal_px
-
-
-#: Who aligns: (N, 4, 4) poses and (N,) focal lengths of a problem.
-ALIGNMENTS: dict[str, Callable[[SparseProblem], tuple[np.ndarray, np.ndarray]]] = {
-    "original": partial(_by_original, shared_lens=False),
-    "original, shared lens": partial(_by_original, shared_lens=True),
-    "ours": partial(_by_ours, lens="each"),
-    "ours, shared lens": partial(_by_ours, lens="shared"),
-}
-
-
-def where(options: argparse.Namespace) -> str:
-    """The device in words."""
-    if "cuda" in options.device:
-        return torch.cuda.get_device_name(options.device)
-    threads = torch.get_num_threads()
-    return f"the CPU, {threads} thread{'s' if threads > 1 else ''}"
+    frames = options.frames or (24 if "cuda" in options.device else 3)
+    lens = square_intrinsics(0.9 * width, width, height, frames)
+    world = film(hand_held(frames), lens, width, height)
+    plate = film(world.world_from_camera, lens * PLATE, width * PLATE, height * PLATE)
+    clip = Clip(as_capture(world, (width * PLATE, height * PLATE)).clip, plate.rgb, PlateMap(1.0, 1.0))
+    settings = MASt3RSettings(precision=options.precision)
+    job = JobSettings("mast3r", ClipSettings(long_side=max(options.size)), engine_settings=settings)
+    benchmark = BenchmarkEngine(world, full_size_network())
+    with tempfile.TemporaryDirectory() as folder:
+        run = MeasuredRun(work_dir=Path(folder), device=options.device)
+        benchmark.reconstruct(clip, job, run)
+    seconds = run.seconds()
+    told = {name: "not told" if peak is None else f"{peak / 2**30:.2f}" for name, peak in run.peaks.items()}
+    rows = [(name, f"{taken:.2f}", told[name]) for name, taken in seconds.items()]
+    rows.append(("all", f"{sum(seconds.values()):.2f}", ""))
+    title = f"{where(options)}: {frames} frames at {width} x {height}, {benchmark.asked} pairs, {options.precision}"
+    table(title, ("Stage", "s", "peak GiB"), rows)
 
 
 #: What can be measured; to add a part, write a function that takes the options and prints a table.
@@ -230,6 +148,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "precision": precision,
     "matching": matching,
     "alignment": alignment,
+    "engine": engine,
 }
 
 
@@ -245,6 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--matched", type=int, default=2, metavar="PAIRS", help="how many pairs are matched, 6 at most")
     parser.add_argument("--recorded", type=Path, default=RECORDED, help="a folder with the recorded scene")
+    parser.add_argument("--frames", type=int, default=0, help="of the whole capture; by default few without a GPU")
     options = parser.parse_args(arguments)
     for part in options.only:
         PARTS[part](options)

@@ -1,0 +1,159 @@
+"""Matching and alignment of MASt3R beside their plain forms, on scenes of known truth: parts of benchmarks.mast3r.
+
+Both work on an oracle's answers (tests/view_oracle.py, tests/sparse/scenes.py), so that a line also tells what came of
+it. Plain matching takes many seconds a pair without a graphics card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import torch
+
+from backend.geometry.camera import project
+from backend.matching.fast import match_batch
+from backend.matching.matches import Matches
+from backend.matching.reciprocal import Described, symmetric_matches
+from backend.sparse.original import OriginalSettings, align_as_original
+from backend.sparse.problem import SparseProblem
+from backend.sparse.solve import solve_sparse
+from backend.sparse.views import SymmetricPair, View
+from tests.conformance.mast3r_scene import read_scene
+from tests.sparse import scenes
+from tests.view_oracle import ViewOracle, surface_points
+from tests.worlds import World, film, hand_held, sliding_box, square_intrinsics
+
+from .network import peak_memory, synchronize, table
+
+#: A match is right when it ends this near to where its point is seen; whole pixels alone make 0.7.
+RIGHT_PX = 2.0
+
+
+def matching(options: argparse.Namespace) -> None:
+    """Matches of pairs of frames, by the plain search one after the other, and by ours, one and several at once."""
+    width, height = options.size
+    device = torch.device(options.device)
+    frames = 4
+    world = film(hand_held(3 * frames)[::3], square_intrinsics(0.9 * width, width, height, frames), width, height)
+    asked = list(combinations(range(frames), 2))[: options.matched]
+    pairs = [on_device(device, pair) for pair in ViewOracle(world).predict(asked)]
+    ways: dict[str, Callable[[], list[Matches]]] = {
+        "plain": lambda: [_plain(pair) for pair in pairs],
+        "ours, a pair at once": lambda: [match_batch([pair])[0] for pair in pairs],
+        f"ours, {len(pairs)} at once": lambda: match_batch(pairs),
+    }
+    rows, seconds = [], {}
+    for name, way in ways.items():
+        found, seconds[name], peak = _measured(device, way, options.repeats if "ours" in name else 1)
+        errors = np.concatenate([match_errors(world, pair, m) for pair, m in zip(pairs, found)])
+        rows.append(
+            (
+                name,
+                f"{1e3 * seconds[name] / len(pairs):.1f}",
+                f"{seconds['plain'] / seconds[name]:.1f}",
+                f"{len(errors) / len(pairs):.0f}",
+                f"{(errors < RIGHT_PX).mean():.2%}",
+                f"{np.median(errors):.2f}",
+                "not told" if peak is None else f"{peak / 2**30:.2f}",
+            )
+        )
+    header = (
+        "Matching",
+        "ms a pair",
+        "times plain",
+        "matches a pair",
+        f"within {RIGHT_PX:g} px",
+        "median px",
+        "peak GiB",
+    )
+    table(f"Matching on {where(options)}, {width} x {height}, {len(pairs)} pairs of a synthetic room", header, rows)
+
+
+def match_errors(world: World, pair: SymmetricPair, matches: Matches) -> np.ndarray:
+    """(M,) px from where each match ends in frame j to where what it begins at in frame i is really seen."""
+    (x, y), ends = matches.xy_1.cpu().numpy().T, matches.xy_2.cpu().numpy()
+    seen, _ = project(surface_points(world, pair.i)[y, x], world.intrinsics[pair.j], world.world_from_camera[pair.j])
+    return np.linalg.norm(seen - 0.5 - ends, axis=-1)
+
+
+def _plain(pair: SymmetricPair) -> Matches:
+    """What `match_batch` finds by default, by the plain search."""
+    views = ((pair.ii, pair.ji), (pair.ij, pair.jj))
+    decodings = [tuple(Described(v.descriptors, v.descriptor_confidence) for v in both) for both in views]
+    size = pair.ii.confidence.shape[::-1]
+    return symmetric_matches(decodings).without_border(size, size)
+
+
+def on_device(device: torch.device, pair: SymmetricPair) -> SymmetricPair:
+    views = (
+        View(*(getattr(view, f.name).to(device) for f in fields(View))) for view in (pair.ii, pair.ji, pair.jj, pair.ij)
+    )
+    return SymmetricPair(pair.i, pair.j, *views)
+
+
+def _measured(device: torch.device, work: Callable[[], Any], repeats: int) -> tuple[Any, float, int | None]:
+    """What comes of the work, the least seconds of `repeats`, and the most memory; a GPU warms up first."""
+    seconds = []
+    with peak_memory(device) as peak:
+        for _ in range(repeats + (device.type != "cpu")):
+            began = time.perf_counter()
+            result = work()
+            synchronize(device)
+            seconds.append(time.perf_counter() - began)
+    return result, min(seconds), peak()
+
+
+def alignment(options: argparse.Namespace) -> None:
+    """Cameras of the recorded scene and of synthetic ones, by the original's alignment and by ours, on one core."""
+    recorded = read_scene(options.recorded)
+    truth = np.asarray(recorded.truth["cam2w"], np.float64)
+    problems = {"recorded scene": (recorded.problem(), truth, recorded.truth["K"][0, 0])}
+    for name, mover in (("arc", None), ("arc, mover masked", sliding_box(8))):
+        world = scenes.film(scenes.arc(), mover=mover)
+        problem = scenes.problem_of(world, scenes.near_pairs(8), masked=mover is not None)
+        problems[name] = (problem, world.world_from_camera, world.intrinsics[:, 0])
+    rows = []
+    for name, (problem, true_poses, true_focal_px) in problems.items():
+        for who, way in ALIGNMENTS.items():
+            began = time.process_time()
+            poses, focal_px = way(problem)
+            cpu_s = time.process_time() - began
+            off = scenes.off(poses, focal_px, true_poses, true_focal_px)
+            figures = (f"{1e3 * off.ate_m:.1f}", f"{1 / off.scale - 1:+.2%}", f"{off.rotation_deg:.3f}")
+            rows.append((name, who, *figures, f"{off.focal:.2%}", f"{cpu_s:.2f}"))
+    header = ("Scene", "Alignment", "ATE mm", "scale error", "rotation deg", "focal error", "CPU s")
+    table("Aligning 8 frames of 128 x 96", header, rows)
+
+
+def _by_original(problem: SparseProblem, shared_lens: bool) -> tuple[np.ndarray, np.ndarray]:
+    placed = align_as_original(problem, OriginalSettings(shared_lens=shared_lens)).placed
+    return placed.world_from_camera.double().numpy(), placed.focal_px.double().numpy()
+
+
+def _by_ours(problem: SparseProblem, lens: str) -> tuple[np.ndarray, np.ndarray]:
+    solved = solve_sparse(problem, lens)
+    return solved.world_from_camera, solved.focal_px
+
+
+#: Who aligns: (N, 4, 4) poses and (N,) focal lengths of a problem.
+ALIGNMENTS: dict[str, Callable[[SparseProblem], tuple[np.ndarray, np.ndarray]]] = {
+    "original": partial(_by_original, shared_lens=False),
+    "original, shared lens": partial(_by_original, shared_lens=True),
+    "ours": partial(_by_ours, lens="each"),
+    "ours, shared lens": partial(_by_ours, lens="shared"),
+}
+
+
+def where(options: argparse.Namespace) -> str:
+    """The device in words."""
+    if "cuda" in options.device:
+        return torch.cuda.get_device_name(options.device)
+    threads = torch.get_num_threads()
+    return f"the CPU, {threads} thread{'s' if threads > 1 else ''}"

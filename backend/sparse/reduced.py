@@ -1,10 +1,9 @@
-"""The solver's cost, and its normal equations over cameras alone: the anchors' depths are eliminated frame by frame.
+"""The solver's cost, and its normal equations over frames and anchors.
 
 Unknowns of a frame (LOCAL): a turn and a step in its own axes, log size, log focal length, principal point. A size
 scales all depths of its frame; a change of lens moves them as a dolly would, so that what is seen keeps its extent.
 Of an anchor (its relief): by how much its log depth differs from what its frame predicts, held near 0. A match says
-where the source's point is seen in the target, in px and in log depth; the target's own relief is taken as it is, so
-that an anchor meets no other one.
+where the source's point is seen in the target, in px, and that it has the depth there that the target's anchor has.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
@@ -32,8 +32,8 @@ COMMON_FOCAL = 0.1
 
 @dataclass(frozen=True)
 class State:
-    """N frames: `rotation` (N, 3, 3) and `place` (N, 3), world from camera; `log_size`, `log_focal` (N,); `centre` (N, 2)
-    of the principal point off the middle; `relief` (N * anchors,) of log depths off the prediction.
+    """N frames: `rotation` (N, 3, 3) and `place` (N, 3), world from camera; `log_size`, `log_focal` (N,); `centre`
+    (N, 2) of the principal point off the middle; `relief` (N * anchors,) of log depths off the prediction.
     """
 
     rotation: np.ndarray
@@ -71,7 +71,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Held:
-    """What `frames` (N,) bool are held to: `log_focal` (N,), at which the depths were predicted, a common `log_size`."""
+    """What `frames` (N,) bool are held to: `log_focal` (N,), at which depths were predicted, a common `log_size`."""
 
     frames: np.ndarray
     log_focal: np.ndarray
@@ -206,7 +206,7 @@ class Normal:
         """(N * LOCAL, N * LOCAL) the cameras' matrix without the anchors, as if they were `own_above` only."""
         matrix, layout = self.cameras.copy(), self.layout
         ends = np.searchsorted(layout.anchor, np.arange(layout.frames + 1) * layout.anchors_per_frame)
-        for start, end in zip(ends[:-1], ends[1:]):
+        for start, end in pairwise(ends):
             if start == end:
                 continue
             partners, column = np.unique(layout.frame[start:end], return_inverse=True)
@@ -241,7 +241,7 @@ def normal_equations(o: Observations, layout: Layout, state: State, noise: Noise
         for slot, values in zip(slots, (a[:, half] for a in across for half in (np.s_[:LOCAL], np.s_[LOCAL:]))):
             np.add.at(cross.reshape(-1), (slot[:, None] * LOCAL + np.arange(LOCAL)).reshape(-1), values.reshape(-1))
         bounds = meetings(part)
-        for first, end in zip(bounds[:-1], bounds[1:]):
+        for first, end in pairwise(bounds):
             i, j = part.source[first], part.target[first]
             flat = rows[first:end].reshape(-1, 2 * LOCAL)
             h, g = flat.T @ flat, flat.T @ missed[first:end].reshape(-1)
@@ -260,8 +260,8 @@ def normal_equations(o: Observations, layout: Layout, state: State, noise: Noise
 
 
 def _rows(o, state, noise, held):
-    """Of (M, 3) residuals, the derivatives by source and target frame (M, 3, 2 * LOCAL), by the anchor (M, 3), and of the
-    last one by the target's anchor (M,); then the residuals; all weighted."""
+    """Of (M, 3) residuals, the derivatives by source and target frame (M, 3, 2 * LOCAL), by the anchor (M, 3), and of
+    the last one by the target's anchor (M,); then the residuals; all weighted."""
     v = views(o, state, held)
     focal = np.exp(state.log_focal)
     z = np.where(v.front, v.seen[:, 2], 1.0)

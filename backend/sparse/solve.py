@@ -19,11 +19,13 @@ from .unknowns import Unknowns
 Lens = Literal["locked", "shared", "each"]
 
 #: Rounds with the noise measured anew, steps at most in one, and the relative gain below which a round ends.
-ROUNDS, STEPS, ENOUGH = 4, 8, 1e-4
+ROUNDS, STEPS, ENOUGH = 4, 10, 1e-6
 #: A match counts half when it misses by the noise times this.
 LOOSE = 2.0
 #: The least noise: of a match in px (pixels are whole ones), of log depth, log size and log focal length.
-LEAST_PX, LEAST_DEPTH, LEAST_SIZE, LEAST_FOCAL = 0.3, 0.005, 0.01, 0.005
+LEAST_PX, LEAST_DEPTH, LEAST_SIZE, LEAST_FOCAL = 0.3, 0.005, 0.01, 0.015
+#: Neighbouring anchors of which the predicted depth is wrong alike: together they say what one says.
+ALIKE = 5
 #: The most that predicted lenses are believed to differ by for want of knowledge.
 MOST_FOCAL = 0.05
 #: Standard deviation of a principal point as a share of the picture's width, where it is solved for.
@@ -46,7 +48,7 @@ class Knowns:
 
 @dataclass(frozen=True)
 class SparseSolution:
-    """N frames in one world: that of the known poses, else the camera of frame `root`, in metres as the network has them.
+    """N frames in one world: that of the known poses, else the camera of frame `root`, in the network's metres.
 
     `world_from_camera` (N, 4, 4), `focal_px` (N,), `principal_point` (N, 2) in pixels from the first one's centre,
     `log_size` (N,) of what a frame's predicted depth is multiplied by, `anchor_depth` (N, H/8, W/8): NaN for frames
@@ -197,7 +199,7 @@ def _noise(o: Observations, state: State, held: Held, before: Noise | None, widt
     depth = max(_spread(seen.log_depth), LEAST_DEPTH)
     focal = min(max(_spread(held.log_focal[held.frames]), LEAST_FOCAL), MOST_FOCAL)
     size = max(_spread(state.log_size[held.frames]), LEAST_SIZE)
-    return Noise(pixel, LOOSE * depth, LOOSE * depth, size, focal, CENTRE_SHARE * width)
+    return Noise(pixel, LOOSE * depth, LOOSE * depth * ALIKE**0.5, size, focal, CENTRE_SHARE * width)
 
 
 def _spread(values: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Sparse problems of worlds with known truth: canonical views with a network's errors, matches with rounding and outliers."""
+"""Sparse problems of worlds with known truth: views with a network's errors, matches with rounding and outliers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def film(
     height: int = HEIGHT,
     mover: Mover | None = None,
 ) -> World:
-    """A room seen by cameras whose principal point is the solver's: the middle, with pixels counted from their centres."""
+    """A room seen by cameras of the solver's principal point: W/2, H/2 from the first pixel's centre."""
     focal = np.broadcast_to(focal_px, len(cameras)).astype(float)
     middle = np.tile([width / 2 + 0.5, height / 2 + 0.5], (len(cameras), 1))
     pillars = ((1.2, 3.8), (-1.4, 3.2), (0.1, 4.3))
@@ -71,7 +71,7 @@ def problem_of(
     seed: int = 0,
     masked: bool = False,
 ) -> SparseProblem:
-    """What a network, seen by `decodings` pairs of each frame, and a matcher would say. `masked`: nothing of the mover."""
+    """What a network with `decodings` of each frame and a matcher would say; `masked`: nothing of the mover."""
     rng = np.random.default_rng(seed)
     views = [_canonical(world, n, errors, decodings, rng, masked) for n in range(len(world.depth))]
     found = [PairMatches(i, j, _matches(world, i, j, errors, rng, masked)) for i, j in pairs]

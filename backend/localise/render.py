@@ -56,7 +56,7 @@ def _one(
     inside &= ((points - centre) * (points - there[:3, 3])).sum(axis=1) > 0
     xy, z, sure = xy[inside], z[inside], sure[inside]
     side = own_depth[known][inside] / lens[0] * intrinsics[0] / z  # of its pixel, in new pixels
-    reach = np.ceil((side - 1) / 2).clip(0, LARGEST // 2).astype(int)
+    reach = np.ceil((side - 1.001) / 2).clip(0, LARGEST // 2).astype(int)
     # What is nearest in a pixel, with which point it is: the bits of a positive number are in the numbers' order.
     nearest = np.full(height * width, np.iinfo(np.int64).max)
     column, row = np.floor(xy).astype(int).T

@@ -196,6 +196,9 @@ class KINORA_PT_main(SidebarPanel, bpy.types.Panel):
         engine = ENGINES[settings.engine]
         use = "commercial use OK" if engine.commercial_use else "no commercial use"
         draw_wrapped(column, context, f"{engine.licence}, {use}", icon="NONE" if engine.commercial_use else "ERROR")
+        measured = getattr(getattr(settings, engine_property(settings.engine)), "metric_scale", "none") != "none"
+        if measured and engine.commercial_use:
+            draw_wrapped(column, context, "Metric Scale by weights for no commercial use", icon="ERROR")
 
         job = session.current().job(context.scene)
         under_way = job is not None and job.active

@@ -297,3 +297,15 @@ def test_what_a_job_would_take_is_shown_and_why_it_would_not_end_well(draw, scen
     assert "Takes 1 to 3 min 1.5 GB of memory, 24 GB free" in draw()
     found = replace(found, problem="it needs 30.0 GB of memory, and 24.0 GB are free", hint="lower Resolution")
     assert "Itneeds30.0GBofmemory,and24.0GBarefreeLowerResolution" in squeezed(draw())
+
+
+def test_weights_that_measure_the_scale_are_told_beside_an_engine_that_is_free(draw, scene):
+    told = "MetricScalebyweightsfornocommercialuse"
+    assert told not in squeezed(draw())
+    scene.kinora.engine_classical.metric_scale = "mast3r"
+    assert told in squeezed(draw())
+    scene.kinora.engine = "monst3r"  # which says so of itself
+    scene.kinora.engine_monst3r.metric_scale = "mast3r"
+    assert told not in squeezed(draw())
+    scene.kinora.engine = "mast3r"
+    assert told not in squeezed(draw())

@@ -17,6 +17,7 @@ from backend.metric.scale import agreed, measure_scale
 from backend.run import Run
 from backend.sparse.views import SymmetricPair, View
 from backend.wire import CONFIDENCE_FILLED, Capture, MetricScale, UserError, read_capture, write_capture
+from tests.oracle import film_room, oracle_capture, travelling
 from tests.pair_oracle import EXACT, Errors, PairOracle
 from tests.worlds import World, as_capture, hand_held, hand_held_room, large_mover, locked_off, room
 
@@ -254,3 +255,43 @@ def test_a_scale_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeyp
                 record_scale(folder, MetricScale(0.7, 0.6, 0.8, 0.05, 9, "mast3r"))
         assert read_capture(folder).scale.metres_per_unit == 0.5
         assert sorted(p.name for p in folder.iterdir()) == names
+
+
+def test_a_capture_with_an_engines_errors_has_its_scale():
+    """Path, lens and depth off as MonST3R's are, in a world of its own axes whose unit is 0.59 m."""
+    true = film_room(travelling(12), (192, 112), 180.0)
+    capture = oracle_capture(true, scale=1.7)
+    assert capture.processed_size == (192, 112)
+    world = World(capture.rgb, true.depth, true.masks, true.world_from_camera, true.intrinsics)
+    found = measured(world, capture)
+    assert found.low < 1 / 1.7 < found.high
+    assert abs(found.metres_per_unit * 1.7 - 1) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("size", "network_size"), [((200, 125), (128, 80)), ((90, 150), (64, 128)), ((96, 96), (128, 96))]
+)
+def test_a_frame_is_seen_by_the_network_where_the_capture_has_it(world, size, network_size):
+    """Depth that grows along x, and pictures as bright as it: resized and cropped alike."""
+    width, height = size
+    ramp = np.broadcast_to((np.arange(width) + 0.5), (1, height, width)).astype(np.float32)
+    capture = as_capture(world)
+    one = replace(capture.clip, plate_size=size, frame_indices=(0,), timestamps=(0.0,))
+    grey = np.broadcast_to(ramp[..., None], (1, height, width, 3)).astype(np.uint8)
+    capture = replace(
+        capture,
+        clip=one,
+        world_from_camera=np.eye(4)[None],
+        intrinsics=np.array([[100.0, 100.0, width / 2, height / 2]]),
+        rgb=grey,
+        depth=ramp,
+        confidence=np.ones_like(ramp, np.float16),
+        dynamic=np.zeros(ramp.shape, bool),
+        frames=capture.frames[:1],
+        tracks=None,
+    )
+    known = known_frame(capture, 0, 128)
+    assert known.depth.shape == known.rgb.shape[:2] == network_size[::-1]
+    inner = np.s_[:, 3:-3]
+    assert np.abs(known.depth[inner] - known.rgb[inner][..., 0]).max() <= 1.5  # half a pixel of either
+    assert known.focal_px == pytest.approx(100 * 128 / max(size), rel=0.01)

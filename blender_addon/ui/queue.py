@@ -8,7 +8,7 @@ from pathlib import Path
 import bpy
 
 from ..scene.options import ImportOptions
-from ..wire.settings import ENGINES
+from ..wire.settings import ENGINES, TASKS
 from . import session
 from .properties import properties_of
 from .queue_rows import Row, row_of, rows, selected_key
@@ -117,8 +117,12 @@ def draw_row(layout, context, row: Row) -> None:
         line.operator("kinora.cancel", text="", icon="X").job = row.key
         return
     if local and local.state == "DONE" and local.folder is not None and scene is not None:
-        again = line.operator("kinora.import_capture", text="", icon="IMPORT")
-        fill_import(again, context, local.folder, local.clip)
+        if local.localises:
+            plate = line.operator("kinora.import_plate", text="", icon="IMPORT")
+            plate.directory, plate.plate_path = str(local.folder), str(local.clip)
+        else:
+            again = line.operator("kinora.import_capture", text="", icon="IMPORT")
+            fill_import(again, context, local.folder, local.clip)
     elif row.fetchable:
         line.operator("kinora.fetch_job", text="", icon="IMPORT").job = row.key
     if local and local.state == "FAILED":
@@ -141,7 +145,8 @@ def details(row: Row) -> list[str]:
     """The engine, when it was asked for, where it runs, its size and priority, in a line or two."""
     local, server = row.local, row.server
     engine = server.engine if server else local.settings.engine if local.settings else ""
-    first = [ENGINES[engine].label if engine in ENGINES else engine, when(server.created if server else local.asked)]
+    known = {**ENGINES, **TASKS}
+    first = [known[engine].label if engine in known else engine, when(server.created if server else local.asked)]
     second = []
     if local and local.where and local.active:
         second.append(f"on {local.where}")

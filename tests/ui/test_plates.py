@@ -18,7 +18,7 @@ from tests.scene.captures import small
 
 from .conftest import pump_until
 from .test_every_operator import drawn
-from .test_panels import in_sidebar
+from .test_panels import in_sidebar, squeezed
 
 NUMBERS = itertools.count()
 
@@ -45,7 +45,7 @@ def room(server, session, scene, clip_named):
 
 
 def panel(imported) -> str:
-    """What the panel says; texts in lines have no spaces here, since no window says how wide they are."""
+    """What the panel says."""
     bpy.context.view_layer.objects.active = imported.root
     with in_sidebar():
         return drawn(bpy.types.KINORA_PT_plates, bpy.context)
@@ -175,6 +175,6 @@ def test_a_plate_camera_from_the_disk_is_viewed_and_removed(scene, by_hand, tmp_
 
 def test_a_plate_of_an_earlier_version_of_the_capture_is_told(scene, by_hand, tmp_path):
     bpy.ops.kinora.import_plate(directory=str(write_capture(localised(2), tmp_path / "plate")))
-    assert "wasupdatedsince" not in panel(by_hand).replace(" ", "")
+    assert "wasupdatedsince" not in squeezed(panel(by_hand))
     bpy.ops.kinora.update_capture(directory=str(write_capture(small(5), tmp_path / "again")))
-    assert "wasupdatedsince" in panel(imported_in(scene)[0]).replace(" ", "")
+    assert "wasupdatedsince" in squeezed(panel(imported_in(scene)[0]))

@@ -13,7 +13,7 @@ import pytest
 from blender_addon.server_job import Listing, ServerJob, Usage
 from blender_addon.ui import queue, queue_rows
 from blender_addon.ui.reconstruction import Reconstruction, SceneRef
-from blender_addon.wire.settings import JobSettings
+from blender_addon.wire.settings import JobSettings, LocaliseSettings
 
 from .test_panels import Recorder, in_sidebar, squeezed
 
@@ -90,6 +90,28 @@ def test_a_job_that_both_know_is_one_line(session, local):
     assert "a.mp4 40% []" in text
     assert "b.mp4 [] []" in text, "it can be followed, and cancelled"
     assert "40%, 2 min left" in text, "the whole of it for the job that is chosen"
+
+
+def test_a_localised_plate_is_imported_as_a_camera(session, local, tmp_path):
+    settings = JobSettings("localise", engine_settings=LocaliseSettings(reference="a" * 32))
+    job = replace(local("plate.mp4", "DONE", folder=tmp_path / "plate"), settings=settings)
+    session.jobs = [job]
+    made = {}
+
+    class Line(Recorder):
+        def operator(self, name, **keywords):
+            made[name] = SimpleNamespace()
+            return made[name]
+
+        def row(self, **keywords):
+            return self
+
+    with in_sidebar():
+        queue.draw_row(Line([]), bpy.context, queue_rows.rows(session)[0])
+    assert "kinora.import_capture" not in made
+    assert made["kinora.import_plate"].directory == str(tmp_path / "plate")
+    choose(session, "plate.mp4")
+    assert "Localise," in squeezed(drawn())
 
 
 def test_every_line_has_what_is_done_about_it(session, local, tmp_path):

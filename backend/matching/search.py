@@ -21,8 +21,8 @@ _SLACK = 1e-5
 _TOO_MANY = 0.15
 #: Squares that half precision ranks and single precision compares: the winner's neighbours round to the same number.
 _RANKED = 4
-#: Queries at a time, for which memory must do.
-_QUERIES = 2**12
+#: Queries at a time, for which memory must do; and of these, what a core's cache holds the bounds of.
+_QUERIES, _PART = 2**12, 2**9
 #: Queries and squares in a matrix product: within a core's cache, or as much as keeps a device busy.
 _TILE_CPU, _TILE = (256, 16), (_QUERIES, 256)
 
@@ -74,25 +74,24 @@ def keys_of(descriptors: Tensor, masks: Tensor | None = None) -> Keys:
     Nor are those whose descriptor is not finite.
     """
     batch, height, width, size = descriptors.shape
-    hidden = ~descriptors.isfinite().all(-1)
+    length = descriptors.norm(dim=-1, keepdim=True)
+    hidden = ~length.isfinite()
     if masks is not None:
-        hidden |= masks
-    descriptors = descriptors.masked_fill(hidden[..., None], 0.0)
-    descriptors = descriptors / descriptors.norm(dim=-1).amax((1, 2)).clamp(min=1e-30)[:, None, None, None]
+        hidden |= masks[..., None]
+    length = length.masked_fill(hidden, 0.0)
+    longest = length.amax((1, 2, 3), keepdim=True).clamp(min=1e-30)
+    descriptors = (descriptors / longest).masked_fill_(hidden, 0.0)
     pixel = torch.arange(height * width, device=descriptors.device).reshape(1, height, width, 1)
-    beyond = (0, 0, 0, -width % SQUARE, 0, -height % SQUARE)
-    squares = _in_squares(pad(descriptors, beyond))
-    directions = normalize(squares, dim=-1)
-    axes = normalize(directions.sum(2), dim=-1)
-    off_axis = directions @ axes[..., None]
-    there = squares.any(-1, keepdim=True)
-    cosine = torch.where(there, off_axis, 1.0).amin(2).clamp(-1, 1)
+    squares, lengths, pixel = (_in_squares(maps) for maps in (descriptors, length / longest, pixel))
+    axes = normalize(squares.sum(2), dim=-1)
+    cosine = (squares @ axes[..., None] / lengths).nan_to_num_(1.0).amin(2).clamp(-1, 1)
     cones = torch.cat([axes, cosine, (1 - cosine**2).sqrt()], -1)
-    return Keys(descriptors.reshape(batch, -1, size), squares, _in_squares(pad(pixel, beyond)).flatten(), cones)
+    return Keys(descriptors.reshape(batch, -1, size), squares, pixel.flatten(), cones)
 
 
 def _in_squares(maps: Tensor) -> Tensor:
-    """(B, H, W, D) -> (B, S, 64, D)."""
+    """(B, H, W, D) -> (B, S, 64, D), with zeros beyond the edge."""
+    maps = pad(maps, (0, 0, 0, -maps.shape[2] % SQUARE, 0, -maps.shape[1] % SQUARE))
     batch, height, width, size = maps.shape
     split = maps.reshape(batch, height // SQUARE, SQUARE, width // SQUARE, SQUARE, size)
     return split.transpose(2, 3).reshape(batch, -1, _PLACES, size)
@@ -114,19 +113,22 @@ def _within_bounds(squares: Tensor, cones: Tensor, queries: Tensor) -> Tensor:
 
     Looks only into squares whose cone comes near enough to the query to beat what the square with the nearest axis has.
     """
-    best = (queries @ cones[:, :-2].T).argmax(1)
-    known = (squares[best] @ queries[..., None]).amax((1, 2)).clamp(0, 1)[:, None]
-    known = known.where(queries.any(1, keepdim=True), 1.0)  # nothing to look for
-    # cos(angle to the axis) >= cos(angle to what is known + the cone's): a product, with the right side's two terms.
-    inside = cones @ torch.cat([queries, -known, (1 - known**2).sqrt()], 1).T >= -_SLACK
+    nearest, inside = [], []
+    for part in queries.split(_PART):
+        axis = (part @ cones[:, :-2].T).argmax(1)
+        known = (squares[axis] @ part[..., None]).amax((1, 2)).clamp(0, 1)[:, None]
+        known = known.where(part.any(1, keepdim=True), 1.0)  # nothing to look for
+        # cos(angle to the axis) >= cos(angle to what is known + the cone's), whose two terms join the product.
+        inside.append(cones @ torch.cat([part, -known, (1 - known**2).sqrt()], 1).T >= -_SLACK)
+        nearest.append(axis)
+    best, inside = torch.cat(nearest), torch.cat(inside, 1)
     if torch.count_nonzero(inside) > _TOO_MANY * inside.numel():
         return _ranked(squares[None], queries[None], torch.float32, kept=1)[0, :, 0]
     square, query = inside.nonzero().T
-    gathered, top = queries[query], torch.empty(len(query))
-    start = 0
-    for s, count in enumerate(square.bincount(minlength=len(squares)).tolist()):
-        torch.amax(gathered[start : start + count] @ squares[s].T, 1, out=top[start : start + count])
-        start += count
+    top = torch.empty(len(query))
+    some, counts = (t.tolist() for t in square.unique_consecutive(return_counts=True))
+    for s, asked, answers in zip(some, queries[query].split(counts), top.split(counts)):
+        torch.amax(torch.mm(asked, squares[s].T), 1, out=answers)
     highest = torch.full((len(queries),), -torch.inf).scatter_reduce_(0, query, top, "amax")
     winners = top == highest[query]
     best[query[winners]] = square[winners]

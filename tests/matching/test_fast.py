@@ -12,7 +12,7 @@ from backend.sparse.views import SymmetricPair
 from tests.view_oracle import ViewOracle, surface_points
 from tests.worlds import World, film, look, square_intrinsics
 
-WIDTH, HEIGHT = 96, 64
+WIDTH, HEIGHT = 80, 56
 #: Two views of the same walls, one of the wall to the right, one of the wall to the left.
 CAMERAS = (
     look(0, 0, 0, (0, 0, 0)),
@@ -61,18 +61,19 @@ def test_on_a_cpu_they_are_those_of_the_plain_walk(pair, subsample):
 @pytest.mark.parametrize("number_type", [torch.float32, torch.float16])
 def test_the_way_of_other_devices_finds_nearly_all_of_them(pair, number_type):
     """Squares ranked in a number type, and rounds with places for a share of the seeds only."""
-    exact, ranked = match_views(pair, subsample=6), match_views(pair, subsample=6, ranked_in=number_type)
+    exact, ranked = match_views(pair, border=0), match_views(pair, border=0, ranked_in=number_type)
     assert len(as_set(exact) & as_set(ranked)) > 0.97 * max(len(exact), len(ranked))
 
 
 def test_both_pixels_are_each_others_nearest_in_a_decoding(pair):
-    mutual = set()
-    for one, two in decodings(pair):
-        there, back = nearest_in_blocks(one.descriptors.flatten(0, 1), two.descriptors.flatten(0, 1))
-        mutual |= {(i, int(j)) for i, j in enumerate(there) if back[j] == i}
-    found = match_views(pair, subsample=2)
+    found = match_views(pair, subsample=4)
     index_1, index_2 = (xy[:, 0] + WIDTH * xy[:, 1] for xy in (found.xy_1, found.xy_2))
-    assert set(zip(index_1.tolist(), index_2.tolist())) <= mutual
+    mutual = torch.zeros(len(found), dtype=torch.bool)
+    for one, two in decodings(pair):
+        flat_1, flat_2 = one.descriptors.flatten(0, 1), two.descriptors.flatten(0, 1)
+        there, back = nearest_in_blocks(flat_1[index_1], flat_2)[0], nearest_in_blocks(flat_2[index_2], flat_1)[0]
+        mutual |= (there == index_2) & (back == index_1)
+    assert mutual.all()
 
 
 def test_they_are_true(world, pair):
@@ -110,8 +111,8 @@ def test_the_border_is_left_out(pair):
 
 def test_masked_pixels_are_never_matched_and_the_others_as_if_they_were_not_there(pair):
     mask_1, mask_2 = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.bool)
-    mask_1[20:50, 10:60] = True
-    mask_2[:, 70:] = True
+    mask_1[20:45, 10:50] = True
+    mask_2[:, 60:] = True
     for ranked_in in (None, torch.float32):
         found = match_views(pair, mask_1, mask_2, subsample=4, ranked_in=ranked_in)
         assert len(found) > 50

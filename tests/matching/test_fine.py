@@ -10,9 +10,9 @@ from tests.view_oracle import describe
 
 #: What stands for the network's sizes, so that the tests are quick.
 BUCKETS = ((96, 128), (72, 128))
-SIZE_1, SIZE_2 = (288, 384), (330, 250)
+SIZE_1, SIZE_2 = (216, 288), (250, 190)
 #: Plate 2 shows what plate 1 shows: smaller, turned a little and moved.
-SECOND_FROM_FIRST = np.array([[0.62, 0.05, 4.0], [-0.05, 0.78, 60.0], [0, 0, 1]])
+SECOND_FROM_FIRST = np.array([[0.62, 0.05, 3.0], [-0.05, 0.78, 45.0], [0, 0, 1]])
 
 
 class Sheet:
@@ -31,7 +31,7 @@ class Sheet:
         height, width = crop.size
         x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
         pixels = np.stack([x, y, np.ones_like(x)], -1) @ (np.linalg.inv(plate_from_sheet) @ crop.plate_from_crop).T
-        exact = describe(np.concatenate([pixels[..., :2] / pixels[..., 2:] / 60, np.zeros((height, width, 1))], -1))
+        exact = describe(np.concatenate([pixels[..., :2] / pixels[..., 2:] / 45, np.zeros((height, width, 1))], -1))
         noisy = exact + np.random.default_rng(len(self.asked)).normal(0, self.noise / np.sqrt(24), exact.shape)
         noisy /= np.linalg.norm(noisy, axis=-1, keepdims=True)
         return Described(torch.from_numpy(noisy).float(), torch.full((height, width), 4.0))
@@ -67,7 +67,7 @@ def test_fine_matches_are_more_and_nearer_to_the_truth(fine):
 
 
 def test_with_cameras_the_windows_are_turned_and_the_matches_as_true(fine):
-    cameras = tuple(np.array([[f, 0, w / 2], [0, f, h / 2], [0, 0, 1]]) for f, (h, w) in ((350, SIZE_1), (330, SIZE_2)))
+    cameras = tuple(np.array([[f, 0, w / 2], [0, f, h / 2], [0, 0, 1]]) for f, (h, w) in ((260, SIZE_1), (250, SIZE_2)))
     turned = match_fine(SIZE_1, SIZE_2, Sheet(), cameras=cameras, buckets=BUCKETS)
     assert len(turned) > 0.6 * len(fine)
     assert np.median(errors(turned)) < 1.3 * np.median(errors(fine))
@@ -75,8 +75,8 @@ def test_with_cameras_the_windows_are_turned_and_the_matches_as_true(fine):
 
 def test_masks_of_the_plates_hold_in_every_window():
     mask_1, mask_2 = np.zeros(SIZE_1, bool), np.zeros(SIZE_2, bool)
-    mask_1[100:200, 150:300] = True
-    mask_2[:, :60] = True
+    mask_1[75:150, 112:225] = True
+    mask_2[:, :45] = True
     found = match_fine(SIZE_1, SIZE_2, Sheet(), (mask_1, mask_2), buckets=BUCKETS)
     assert len(found) > 100
     for xy, mask in ((found.xy_1, mask_1), (found.xy_2, mask_2)):

@@ -48,6 +48,7 @@ class ClassicMatcher:
     name, label = "classic", "Classic"
 
     def __init__(self) -> None:
+        self.made_from = {"matcher": self.name}
         self._kept: OrderedDict[object, Features] = OrderedDict()
 
     def features(self, picture: Picture) -> Features:

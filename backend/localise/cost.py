@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..cost import Cost, Footage
 from ..machine import Machine
+from ..mast3r.cost import CARD_CORES, LOAD_S
 from ..wire import JobSettings, LocaliseSettings
 
 #: Core seconds by stage: a constant, and for each frame, frame and compared frame, frame and grid Mpx.
@@ -18,6 +19,8 @@ STAGES = {
 #: Bytes: a constant, and for each frame, and each frame and grid pixel.
 MEMORY = (300e6, 2e6, 16.0)
 START_S = 2.0
+#: With the network: core seconds of a pair of pictures, and what network and pair take in memory.
+PAIR_CORE_S, NETWORK_BYTES = 10.0, 4_000_000_000
 #: How long it takes depends on the capture, which is not known here.
 SPREAD = 3.0
 
@@ -30,4 +33,16 @@ def cost(footage: Footage, settings: JobSettings, machine: Machine) -> Cost:
     for stage, (constant, frame, compared, pixels) in STAGES.items():
         stages[stage] = constant + frames * (frame + compared * options.compare + pixels * grid)
     constant, frame_bytes, pixel_bytes = MEMORY
-    return Cost(stages, SPREAD, int(constant + frames * (frame_bytes + pixel_bytes * 1e6 * grid)))
+    memory = int(constant + frames * (frame_bytes + pixel_bytes * 1e6 * grid))
+    if options.matcher != "mast3r":
+        return Cost(stages, SPREAD, memory)
+    on_card = machine.gpu_free is not None
+    stages["Loading the network"] = LOAD_S
+    stages["Matching the plate"] = frames * options.compare * PAIR_CORE_S / (CARD_CORES if on_card else machine.cores)
+    return Cost(
+        stages,
+        SPREAD,
+        memory + (0 if on_card else NETWORK_BYTES),
+        gpu_bytes=NETWORK_BYTES if on_card else None,
+        weights=("mast3r",),
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -41,11 +41,13 @@ class Found:
 class Matcher(Protocol):
     """What finds the same points in a frame of the plate and one of the capture.
 
-    `name` is that of the setting, `label` for the artist. `known` (H, W) bool says which pixels of the capture's frame
+    `name` is that of the setting, `label` for the artist; `made_from` is all that its matches depend on beside the
+    pictures. `known` (H, W) bool says which pixels of the capture's frame
     have a point: others are of no use, and a matcher may leave them out.
     """
 
     name: str
     label: str
+    made_from: Mapping[str, Any]
 
     def match(self, plate: Picture, view: Picture, known: np.ndarray) -> Found: ...

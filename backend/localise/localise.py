@@ -14,7 +14,7 @@ import numpy as np
 
 from ..run import Run
 from ..wire import LocaliseSettings, UserError
-from .found import Matcher, Picture
+from .found import Found, Matcher, Picture
 from .pose import Pose, errors_px, find_pose
 from .reference import Reference
 from .refine import Fit, refine
@@ -25,6 +25,8 @@ from .views import Views
 
 log = logging.getLogger(__name__)
 
+#: Matches of a frame are kept for later jobs when they took longer than this.
+KEPT_FROM_S = 2.0
 #: Most sightings of a frame that are used; of more, some at random.
 MOST = 20_000
 #: Share of the plate's diagonal that a point may be off.
@@ -85,6 +87,14 @@ class Placed:
         return errors_px(agree.plate_xy, agree.points_world, self.pose.intrinsics, self.pose.world_from_camera)
 
     @property
+    def served(self) -> list[int]:
+        """The capture's frames whose points agree, those with most first."""
+        if self.pose is None:
+            return []
+        count = np.bincount(self.sightings.view[self.pose.inliers])
+        return [int(frame) for frame in np.argsort(-count, kind="stable") if count[frame]]
+
+    @property
     def unsure(self) -> bool:
         """Whether the camera's place is not well held by the points."""
         if self.pose is None:
@@ -118,14 +128,17 @@ class Localiser:
         self.options, self.run, self.shown = options, run, shown
         self.max_error_px = options.max_error_px or MAX_ERROR * plate.diagonal
         self._matched: dict[tuple[int, int], Sightings] = {}
-        self._used: list[int] = []
 
     def localise(self) -> Localised:
         """Every frame placed or refused. Raises UserError, in a sentence, when none belongs."""
         plate, each = self.plate, self.options.zoom and not self.plate.focal_known
         with self.run.stage("Matching the plate"):
             lens = plate.intrinsics if plate.focal_known or each else self._first_lens()
-            frames = [self._place(t, lens[t], plate.focal_known or not each) for t in self.run.steps(plate.frame_count)]
+            frames: list[Placed] = []
+            for t in self.run.steps(plate.frame_count):
+                last = frames[-1].served[: self.options.compare] if frames else ()
+                frames.append(self._place(t, lens[t], plate.focal_known or not each, last))
+                self._matched = {key: s for key, s in self._matched.items() if key[0] != t}  # needed no more
         with self.run.stage("Fitting the cameras"):
             if not any(f.pose for f in frames):
                 raise _refusal(frames)
@@ -160,20 +173,23 @@ class Localiser:
         focal = GUESS * max(self.plate.size)
         return np.array([focal, focal, *self.plate.intrinsics[t, 2:]])
 
-    def _place(self, t: int, lens: np.ndarray, focal_known: bool) -> Placed:
-        """One frame, from its own sightings alone."""
-        picture = self.plate.picture(t)
-        compared = tuple(self.views.ranked(picture, self.options.compare, self._used))
-        sightings = self._capped(joined([self.sightings(t, frame) for frame in compared]), t)
+    def _place(self, t: int, lens: np.ndarray, focal_known: bool, last: Sequence[int] = ()) -> Placed:
+        """One frame, from its own sightings alone; with twice as many frames of the capture where it needs them.
+
+        `last` are the capture's frames that served the frame before, the best first.
+        """
+        picture, count = self.plate.picture(t), self.options.compare
         lens = lens if focal_known else self._guess(t)
-        placed = self._judged(Placed(sightings, compared, None), lens, focal_known)
-        if placed.pose is not None:
-            served = sightings.view[placed.pose.inliers]
-            count = np.bincount(served)
-            self._used = [int(f) for f in np.argsort(-count, kind="stable")[: self.options.compare] if count[f]]
-            self.shown(t, placed)
-        else:
-            self._used = []
+        placed = None
+        for more in (1, 2):
+            compared = tuple(self.views.ranked(picture, more * count, last))
+            if placed is not None and len(compared) == len(placed.compared):
+                break
+            sightings = self._capped(joined(self._sightings(t, compared)), t)
+            placed = self._judged(Placed(sightings, compared, None), lens, focal_known)
+            if placed.pose is not None:
+                self.shown(t, placed)
+                break
         return placed
 
     def _judged(self, placed: Placed, lens: np.ndarray, focal_known: bool) -> Placed:
@@ -187,16 +203,33 @@ class Localiser:
             return replace(placed, why=why)
         return replace(placed, pose=replace(pose, inliers=pose.inliers & seen_from_front(s, pose)))
 
-    def sightings(self, t: int, frame: int) -> Sightings:
-        """What frame `t` of the plate sees of the points of a frame of the capture."""
-        if (t, frame) not in self._matched:
-            self._matched[t, frame] = self._match(t, frame)
-        return self._matched[t, frame]
+    def _sightings(self, t: int, frames: Sequence[int]) -> list[Sightings]:
+        """What frame `t` of the plate sees of the points of frames of the capture."""
+        missing = [frame for frame in frames if (t, frame) not in self._matched]
+        if missing:
+            picture, views = self.plate.picture(t), [self.reference.picture(frame) for frame in missing]
+            known = [self.reference.known(frame) for frame in missing]
+            content = self.run.content
+            made_from = {
+                "matcher": self.matcher.made_from,
+                "plate": content(picture.rgb),
+                "views": [(content(view.rgb), content(here)) for view, here in zip(views, known)],
+            }
 
-    def _match(self, t: int, frame: int) -> Sightings:
-        self.run.check()
-        picture, mask = self.plate.picture(t), self.plate.mask(t)
-        found = self.matcher.match(picture, self.reference.picture(frame), self.reference.known(frame))
+            def match() -> list[Found]:
+                found = []
+                for view, here in zip(views, known):
+                    self.run.check()
+                    found.append(self.matcher.match(picture, view, here))
+                return found
+
+            matched = self.run.remember("Plate matches", made_from, match, (Found,), KEPT_FROM_S)
+            self._matched |= {(t, frame): self._seen(t, frame, f) for frame, f in zip(missing, matched)}
+        return [self._matched[t, frame] for frame in frames]
+
+    def _seen(self, t: int, frame: int, found: Found) -> Sightings:
+        """The matches that neither a mask nor a missing depth takes away, with the points that they are of."""
+        mask = self.plate.mask(t)
         if mask is not None and len(found):
             x, y = np.floor(found.plate_xy).astype(int).T
             found = found.where(~mask[y.clip(0, mask.shape[0] - 1), x.clip(0, mask.shape[1] - 1)])
@@ -207,7 +240,6 @@ class Localiser:
         return Sightings(
             plate_xy=self.plate.to_plate(found.plate_xy),
             points_world=points,
-            confidence=found.confidence,
             view=np.full(len(found), frame),
             map_xy=found.map_xy,
             from_view=toward,

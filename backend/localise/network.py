@@ -7,9 +7,9 @@ without a point are left out.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -62,12 +62,18 @@ class NetworkDescriber:
 
 
 class NetworkMatcher:
-    """Matches by a describer; confidences below `least_confidence` are dropped."""
+    """Matches by a describer; confidences below `least_confidence` are dropped.
+
+    `made_from` says which describer it is.
+    """
 
     name, label = "mast3r", "MASt3R"
 
-    def __init__(self, describer: Describer, least_confidence: float, run: Run) -> None:
+    def __init__(
+        self, describer: Describer, least_confidence: float, run: Run, made_from: Mapping[str, Any] | None = None
+    ) -> None:
         self.describer, self.least_confidence, self.run = describer, least_confidence, run
+        self.made_from = {"matcher": self.name, "least_confidence": least_confidence, **(made_from or {})}
 
     def match(self, plate: Picture, view: Picture, known: np.ndarray) -> Found:
         """Matches at the pictures' own resolution, between pixels that are each other's nearest."""
@@ -98,5 +104,7 @@ def load_matcher(options: LocaliseSettings, run: Run) -> tuple[NetworkMatcher, t
     """
     installed, device = find_installed("mast3r"), choose_device(run)
     log.info("%s on %s", installed.model.title, device)
-    describer = NetworkDescriber(load_mast3r(installed), device, precision_of(options, device))
-    return NetworkMatcher(describer, options.match_confidence, run), (installed.stamp(),)
+    precision = precision_of(options, device)
+    describer = NetworkDescriber(load_mast3r(installed), device, precision)
+    made_from = {"weights": installed.stamp(), "precision": str(precision)}
+    return NetworkMatcher(describer, options.match_confidence, run, made_from), (installed.stamp(),)

@@ -15,6 +15,8 @@ from .render import render
 VERSION = "1"
 #: Frames of the reference whose points are rendered for a frame of the plate, beside those it was matched with.
 RENDERED = 8
+#: A focal length that is less sure than this is warned of.
+ROUGH_FOCAL = 0.02
 #: A camera whose path is shorter than this share of the points' distance stands still; it turns on the spot below this.
 STILL = 2e-3
 
@@ -134,6 +136,8 @@ def warnings_of(clip: Clip, localised: Localised, filled: np.ndarray) -> list[st
     if jumping:
         some = ", ".join(map(str, jumping[:5])) + (" and others" if len(jumping) > 5 else "")
         warnings.append(f"{len(jumping)} of {len(frames)} frames jump away from their neighbours: {some}")
+    if localised.focal_spread > ROUGH_FOCAL:
+        warnings.append(f"The focal length is only known to {100 * localised.focal_spread:.0f} %: give it if you can")
     unsure = sum(f.unsure for f in frames)
     if unsure:
         warnings.append(f"{unsure} of {len(frames)} cameras are only roughly held by the points that they see")

@@ -10,15 +10,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Sightings:
-    """`plate_xy` (M, 2) edge-origin pixels of the plate, `points_world` (M, 3), `confidence` (M,) of the matches.
+    """`plate_xy` (M, 2) edge-origin pixels of the plate, and `points_world` (M, 3).
 
     `view` (M,) is the capture's frame that a point comes from, and `map_xy` (M, 2) its pixel there; `from_view` (M, 3)
-    points of unit length from the point to that frame's camera.
+    points, with unit length, from the point to that frame's camera.
     """
 
     plate_xy: np.ndarray
     points_world: np.ndarray
-    confidence: np.ndarray
     view: np.ndarray
     map_xy: np.ndarray
     from_view: np.ndarray

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..run import Run
@@ -34,14 +36,14 @@ class Views:
         pictures = [self._reference.picture(int(t)) for t in self._looked]
         self._likeness = Likeness([self._classic.features(p) for p in self._run.steps(pictures)], self._run.seed)
 
-    def ranked(self, plate: Picture, count: int, last: list[int]) -> list[int]:
+    def ranked(self, plate: Picture, count: int, last: Sequence[int]) -> list[int]:
         """The `count` frames to match with: half of them near those that served the frame before, if there are any.
 
         `last` are these, the best first.
         """
         chosen = [frame for best in last[:1] for frame in self._beside(best)][: (count + 1) // 2] if last else []
         if not last and self.near >= 0:
-            return self._beside(self.near)[:count]
+            chosen = self._beside(self.near)[:count]
         chosen += [frame for frame in last if frame not in chosen][: max(0, count - len(chosen) - (count + 1) // 3)]
         for frame in self._alike(plate):
             if len(chosen) >= count:

@@ -73,7 +73,7 @@ class OracleMatcher:
     wrong: float = 0.3
     count: int = 400
 
-    name, label = "oracle", "Oracle"
+    name, label, made_from = "oracle", "Oracle", {"matcher": "oracle"}
 
     def match(self, plate: Picture, view: Picture, known: np.ndarray) -> Found:
         t, frame = plate.key[1], view.key[1]

@@ -37,7 +37,7 @@ def scene(pose: np.ndarray, count: int = 300, noise_px: float = 0.5, wrong: floa
     seen[astray] = rng.random((astray.sum(), 2)) * SIZE
     toward = pose[:3, 3] - points
     toward /= np.linalg.norm(toward, axis=1, keepdims=True)
-    return Sightings(seen, points, np.ones(count), np.zeros(count, int), xy, toward)
+    return Sightings(seen, points, np.zeros(count, int), xy, toward)
 
 
 POSE = look(0.3, -0.1, 0.05, (1.0, 0.2, -0.5))

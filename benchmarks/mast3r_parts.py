@@ -45,7 +45,7 @@ def matching(options: argparse.Namespace) -> None:
     asked = list(combinations(range(frames), 2))[: options.matched]
     pairs = [on_device(device, pair) for pair in ViewOracle(world).predict(asked)]
     ways: dict[str, Callable[[], list[Matches]]] = {
-        "plain": lambda: [_plain(pair) for pair in pairs],
+        "plain": lambda: [plain_matches(pair) for pair in pairs],
         "ours, a pair at once": lambda: [match_batch([pair])[0] for pair in pairs],
         f"ours, {len(pairs)} at once": lambda: match_batch(pairs),
     }
@@ -83,7 +83,7 @@ def match_errors(world: World, pair: SymmetricPair, matches: Matches) -> np.ndar
     return np.linalg.norm(seen - 0.5 - ends, axis=-1)
 
 
-def _plain(pair: SymmetricPair) -> Matches:
+def plain_matches(pair: SymmetricPair) -> Matches:
     """What `match_batch` finds by default, by the plain search."""
     views = ((pair.ii, pair.ji), (pair.ij, pair.jj))
     decodings = [tuple(Described(v.descriptors, v.descriptor_confidence) for v in both) for both in views]

@@ -13,9 +13,6 @@ from scipy.spatial import KDTree
 
 from .matches import Matches, first_of_each, joined
 
-#: (A, D) and (B, D) -> (A,) for each of the first its nearest among the second, and (B,) the other way round.
-Nearest = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-
 
 def nearest_in_blocks(
     first: torch.Tensor, second: torch.Tensor, distance: str = "dot", block: int = 2**13
@@ -115,7 +112,9 @@ def reciprocal_walk(
     return Walk(xy_1[first], xy_2[first], basin)
 
 
-def _searches(flat_1: torch.Tensor, flat_2: torch.Tensor, distance: str, block: int):
+def _searches(
+    flat_1: torch.Tensor, flat_2: torch.Tensor, distance: str, block: int
+) -> tuple[Callable[[torch.Tensor], torch.Tensor], ...]:
     """How descriptors find their nearest in picture 1 and in picture 2."""
     if distance == "tree":
         return nearest_in_tree(flat_1), nearest_in_tree(flat_2)

@@ -1,0 +1,73 @@
+"""Reciprocal matching beside the plain search: processor time, matches, and how many of them are right.
+
+    python -m benchmarks.matching [--size 512 384] [--noise 0.03 0.1 0.3] [--without-plain]
+
+Two frames of a synthetic room (tests/worlds.py) whose correspondences are known exactly, with descriptors that change
+smoothly over its surfaces (tests/view_oracle.py) and errors of a given length, one run after the other in one process on
+one thread. `plain` is the original's search as our own code has it; it looks for nearest neighbours both ways and uses
+one, which is about half of its time. `together` compares the mean of both decodings. Times are of the processor, as
+others may work on the machine. `benchmarks.mast3r` has the times on a graphics card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from backend.matching.fast import match_views
+from backend.matching.matches import Matches
+from backend.sparse.views import SymmetricPair
+from tests.view_oracle import ViewOracle
+from tests.worlds import World, film, hand_held, square_intrinsics
+
+from .mast3r_parts import match_errors, plain_matches
+from .network import table
+
+#: Beyond the first, a match is wrong for most uses; beyond the last, it is an outlier.
+WITHIN_PX = (1.5, 3.0, 5.0)
+
+
+def pair_of(width: int, height: int, noise: float) -> tuple[World, SymmetricPair]:
+    """Frames of a hand-held camera that are some way apart, and what an oracle says of them."""
+    world = film(hand_held(8)[2:6:3], square_intrinsics(0.9 * width, width, height, 2), width, height)
+    return world, next(ViewOracle(world, descriptor_noise=noise).predict([(0, 1)]))
+
+
+def measured(way: Callable[[], Matches]) -> tuple[Matches, float]:
+    """What is found, and the seconds of the processor."""
+    began = time.process_time()
+    return way(), time.process_time() - began
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print one table for each length of the descriptors' error."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", nargs=2, type=int, default=(512, 384), metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--noise", nargs="+", type=float, default=[0.1])
+    parser.add_argument("--without-plain", action="store_true", help="it takes minutes")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    for noise in options.noise:
+        world, pair = pair_of(*options.size, noise)
+        ways = {"ours": lambda: match_views(pair), "ours, together": lambda: match_views(pair, together=True)}
+        if not options.without_plain:
+            ways = {"plain": lambda: plain_matches(pair)} | ways
+        rows, first = [], None
+        for name, way in ways.items():
+            found, seconds = measured(way)
+            first = first or seconds
+            errors = match_errors(world, pair, found)
+            right = [f"{(errors < limit).mean():.2%}" for limit in WITHIN_PX]
+            rows.append(
+                (name, f"{seconds:.2f}", f"{first / seconds:.1f}", str(len(found)), *right, f"{np.median(errors):.2f}")
+            )
+        header = ("", "CPU s", "faster", "matches", *(f"within {limit:g} px" for limit in WITHIN_PX), "median px")
+        table(f"{options.size[0]} x {options.size[1]}, errors of length {noise:g}", header, rows)
+
+
+if __name__ == "__main__":
+    main()

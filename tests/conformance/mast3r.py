@@ -41,6 +41,7 @@ CHECKS: dict[str, Check] = {
     "alignment-losses": of_scene("alignment losses", mast3r_alignment.first_losses),
     "alignment-runs": of_scene("alignment runs", mast3r_alignment.whole_runs),
     "alignment-results": of_scene("alignment results", mast3r_alignment.results),
+    "own-solver": of_scene("own solver", mast3r_alignment.own_solver),
     "pose": mast3r_misc.check_pose,
     "triangulation": mast3r_misc.check_triangulation,
     "training-criteria": mast3r_misc.check_criteria,

@@ -55,6 +55,7 @@ def test_the_setup_is_of_these_predictions(copy):
     assert "ga_outputs setup.canon.0" in wrong(copy, "alignment-setup")
 
 
+@pytest.mark.slow
 def test_wrong_losses_and_cameras_are_noticed(copy):
     spoil(copy, "ga_outputs.npz", "short.loss_per_iter")  # step 10 of 30
     assert wrong(copy, "alignment-losses") == ["short loss[:30]"]
@@ -99,3 +100,16 @@ def test_a_wrong_scene_graph_is_noticed(copy):
 def test_wrong_retrieval_is_noticed(copy, name):
     spoil(copy, "misc.npz", name)
     assert wrong(copy, "retrieval") == [f"misc {name}"]
+
+
+@pytest.mark.slow
+def test_a_solver_that_is_worse_than_the_original_is_noticed(copy):
+    summary = json.loads((copy / "ga_summary.json").read_text())
+    summary["cases"]["shared"]["ate_sim3_rmse_m"] = 1e-3
+    (copy / "ga_summary.json").write_text(json.dumps(summary))
+    with np.load(copy / "ga_scene_gt.npz") as stored:
+        truth = dict(stored)
+    truth["cam2w"][:, :3, 3] *= 1.02
+    np.savez(copy / "ga_scene_gt.npz", **truth)
+    scales = [f"solver, lens {lens}: scale" for lens in ("each", "shared")]
+    assert wrong(copy, "own-solver") == [scales[0], "solver, lens shared: ATE, mm", scales[1]]

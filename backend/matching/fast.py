@@ -11,14 +11,37 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ..sparse.views import SymmetricPair, View
 from .matches import Matches, joined
 from .reciprocal import Described, seed_grid
 from .search import Keys, keys_of
+
+
+class DescribedView(Protocol):
+    """`descriptors` (H, W, D) of a view and their confidence (H, W), as `sparse.views.View` has them."""
+
+    @property
+    def descriptors(self) -> Tensor: ...
+    @property
+    def descriptor_confidence(self) -> Tensor: ...
+
+
+class DescribedPair(Protocol):
+    """Frames i and j as described in both decodings, (ii, ji) and (jj, ij): a `sparse.views.SymmetricPair`."""
+
+    @property
+    def ii(self) -> DescribedView: ...
+    @property
+    def ji(self) -> DescribedView: ...
+    @property
+    def jj(self) -> DescribedView: ...
+    @property
+    def ij(self) -> DescribedView: ...
+
 
 #: What each decoding says of picture 1 and of picture 2.
 Decodings = Sequence[tuple[Described, Described]]
@@ -31,13 +54,13 @@ _ROUNDS = 10
 _PLACES = ((1.0, 1.0), (1.0, 0.6), (0.4, 0.2), (0.1, 0.1))
 
 
-def match_views(pair: SymmetricPair, mask_i: Tensor | None = None, mask_j: Tensor | None = None, **options) -> Matches:
+def match_views(pair: DescribedPair, mask_i: Tensor | None = None, mask_j: Tensor | None = None, **options) -> Matches:
     """Matches of frames i and j; (H, W) bool masks are true where nothing may be matched; options of `match_batch`."""
     return match_batch([pair], [(mask_i, mask_j)], **options)[0]
 
 
 def match_batch(
-    pairs: Sequence[SymmetricPair], masks: Sequence[Masks] | None = None, together: bool = False, **options
+    pairs: Sequence[DescribedPair], masks: Sequence[Masks] | None = None, together: bool = False, **options
 ) -> list[Matches]:
     """Matches of frames i and j of each pair, whose pictures have one size; options of `match_described`.
 
@@ -171,7 +194,7 @@ def _keys(pictures: Sequence[Decodings], masks: Sequence[Masks], side: int) -> K
     return keys_of(torch.stack(maps), torch.stack([m for m, decodings in zip(each, pictures) for _ in decodings]))
 
 
-def _described(view: View) -> Described:
+def _described(view: DescribedView) -> Described:
     return Described(view.descriptors, view.descriptor_confidence)
 
 

@@ -100,28 +100,27 @@ def asmk_scores(features: Sequence[Tensor], words: Tensor) -> np.ndarray:
     Aggregated selective match kernels (Tolias et al. 2013), binary: of each word the sign of the sum of its features'
     differences from it; likeness of signs to the third power, where above 0, over the pictures' numbers of words.
     """
-    asked = [_aggregated(f, words, 1) for f in features]
+    features = [f.to(words) for f in features]
+    nearest = [(f @ words.T - 0.5 * (words**2).sum(1)).topk(min(_QUERY_WORDS, len(words))).indices for f in features]
+    asked = [_aggregated(f, words, near[:, :1]) for f, near in zip(features, nearest)]
     number = torch.cat([w for w, _ in asked])
     signs = torch.cat([s for _, s in asked])
     count = torch.tensor([len(w) for w, _ in asked], device=words.device)
     picture = torch.arange(len(asked), device=words.device).repeat_interleave(count)
     scores = torch.zeros(len(asked), len(asked), dtype=torch.float64, device=words.device)
     for n, each in enumerate(features):
-        own, own_signs = _aggregated(each, words, _QUERY_WORDS)
+        own, own_signs = _aggregated(each, words, nearest[n])
         row = torch.full((len(words),), -1, device=words.device)
         row[own] = torch.arange(len(own), device=words.device)
         both = torch.nonzero(row[number] >= 0)[:, 0]
-        like = (own_signs[row[number[both]]] * signs[both]).double().mean(1).clamp(min=0) ** _POWER
+        like = (own_signs[row[number[both]]] * signs[both]).float().mean(1).double().clamp(min=0) ** _POWER
         scores[n].index_add_(0, picture[both], like)
         scores[n] /= (len(own) * count).clamp(min=1).sqrt()
     return scores.cpu().numpy()
 
 
-def _aggregated(features: Tensor, words: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The words (U,) that are among the `count` nearest to some feature, and the signs (U, D) int8 of what they sum."""
-    features = features.to(words)
-    closeness = features @ words.T - 0.5 * (words**2).sum(1)
-    nearest = closeness.topk(min(count, len(words)), dim=1).indices
+def _aggregated(features: Tensor, words: Tensor, nearest: Tensor) -> tuple[Tensor, Tensor]:
+    """The words (U,) among the `nearest` (M, n) of the features (M, D), and the signs (U, D) int8 of their sums."""
     used, place = nearest.unique(return_inverse=True)
     total = torch.zeros(len(used), words.shape[1], dtype=words.dtype, device=words.device)
     for each, at in zip(nearest.T, place.T):

@@ -104,6 +104,7 @@ def test_a_random_network_goes_through_a_server_and_is_refused_in_a_sentence(ima
     assert not (tmp_path / "capture").exists()
 
 
+@pytest.mark.slow
 def test_without_weights_the_command_line_says_how_to_get_them(images, tmp_path, monkeypatch):
     monkeypatch.setenv("KINORA_WEIGHTS", str(tmp_path / "nothing"))
     monkeypatch.setenv("KINORA_HOME", str(tmp_path / "home"))

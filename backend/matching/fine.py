@@ -105,7 +105,7 @@ def match_fine(
     if all(size[k] <= bucket[k] for size, bucket in zip(sizes, shown) for k in (0, 1)):
         return coarse
     windows = [_fitting(bucket, size) for bucket, size in zip(shown, sizes)]
-    pairs = pair_windows(coarse.xy_1 + 0.5, coarse.xy_2 + 0.5, *sizes, *windows)
+    pairs = pair_windows(coarse.xy_1 + 0.5, coarse.xy_2 + 0.5, *sizes, *windows, scaled=True)
     crops = [
         [_crop(window, bucket, camera) for window in side]
         for side, bucket, camera in zip((pairs.first, pairs.second), shown, cameras or (None, None))

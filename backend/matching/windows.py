@@ -15,6 +15,10 @@ Size = tuple[int, int]
 BUCKETS: tuple[Size, ...] = ((384, 512), (336, 512), (288, 512), (256, 512), (160, 512))
 #: Coarse matches that a window needs before it is paired.
 _FEWEST = 10
+#: What the spread of matches in a window, in pixels, is at least taken to be.
+_LEAST_SPREAD = 20.0
+#: Where the same things differ less than that in size, neither window is resized; none is enlarged more than fourfold.
+_SAME_SIZE, _SMALLEST = 1.25, 0.25
 
 
 def bucket_of(size: Size, buckets: Sequence[Size] = BUCKETS) -> Size:
@@ -78,14 +82,20 @@ class WindowPairs:
 _FIELDS = ("first", "second", "weight")
 
 
-def propose(xy_1: np.ndarray, xy_2: np.ndarray, grid_1: np.ndarray, size_2: Size, window_2: Size) -> WindowPairs:
+def propose(
+    xy_1: np.ndarray, xy_2: np.ndarray, grid_1: np.ndarray, size_2: Size, window_2: Size, scaled: bool = False
+) -> WindowPairs:
     """The windows of `grid_1` (N, 4) that hold enough of the coarse matches `xy_1`, `xy_2` (M, 2), each with a window
-    of the size `window_2` about the mean of where these are in plate 2."""
+    of the size `window_2` about the mean of where these are in plate 2.
+
+    `scaled`: of that shape, but as large as what the first window shows is in plate 2.
+    """
     first, second, weight = [], [], []
     for window in grid_1:
         inside = ((xy_1 >= window[:2]) & (xy_1 < window[2:])).all(1)
         if inside.sum() >= _FEWEST:
-            other = _about(xy_2[inside].mean(0), window_2, size_2)
+            extent = _as_large(xy_1[inside], xy_2[inside], window, window_2, size_2) if scaled else window_2
+            other = _about(xy_2[inside].mean(0), extent, size_2)
             first.append(window)
             second.append(other)
             weight.append(inside * _central(xy_1, window) * _central(xy_2, other))
@@ -94,12 +104,33 @@ def propose(xy_1: np.ndarray, xy_2: np.ndarray, grid_1: np.ndarray, size_2: Size
 
 
 def pair_windows(
-    xy_1: np.ndarray, xy_2: np.ndarray, size_1: Size, size_2: Size, window_1: Size, window_2: Size
+    xy_1: np.ndarray,
+    xy_2: np.ndarray,
+    size_1: Size,
+    size_2: Size,
+    window_1: Size,
+    window_2: Size,
+    scaled: bool = False,
 ) -> WindowPairs:
-    """Pairs of windows that cover the coarse matches `xy_1`, `xy_2` (M, 2) of two plates; none if these are too few."""
-    there = propose(xy_1, xy_2, window_grid(size_1, window_1), size_2, window_2)
-    back = propose(xy_2, xy_1, window_grid(size_2, window_2), size_1, window_1).swapped()
+    """Pairs of windows that cover the coarse matches `xy_1`, `xy_2` (M, 2) of two plates; none if these are too few.
+
+    In the original all are of the sizes given; `scaled`, those of a pair show things at one size.
+    """
+    there = propose(xy_1, xy_2, window_grid(size_1, window_1), size_2, window_2, scaled)
+    back = propose(xy_2, xy_1, window_grid(size_2, window_2), size_1, window_1, scaled).swapped()
     return there.and_also(back).chosen()
+
+
+def _as_large(xy_1: np.ndarray, xy_2: np.ndarray, first: np.ndarray, window_2: Size, size_2: Size) -> Size:
+    """The size in plate 2 of what the window `first` shows, by how far its matches spread in either plate."""
+    spread_1, spread_2 = (
+        np.maximum(np.ptp(np.percentile(xy, (10, 90), axis=0), axis=0), _LEAST_SPREAD) for xy in (xy_1, xy_2)
+    )
+    factor = ((first[2:] - first[:2]) * spread_2 / spread_1 / window_2[::-1]).max()
+    if max(factor, 1 / factor) < _SAME_SIZE:
+        return window_2
+    factor = np.clip(factor, _SMALLEST, min(np.array(size_2) / window_2))
+    return int(window_2[0] * factor), int(window_2[1] * factor)
 
 
 def _about(centre: np.ndarray, window: Size, size: Size) -> np.ndarray:

@@ -78,6 +78,19 @@ def test_the_best_pair_comes_first_and_no_pair_twice():
     assert len(proposed.chosen(0.5)) < len(chosen) <= len(proposed.chosen(1.0))
 
 
+@pytest.mark.parametrize("scale", [0.4, 0.9, 1.8])
+def test_scaled_windows_show_things_at_one_size(scale):
+    xy_1 = scattered()
+    xy_2, size_2 = xy_1 * scale, (int(900 * scale), int(1200 * scale))
+    window_2 = (min(384, size_2[0]), min(512, size_2[1]))
+    pairs = propose(xy_1, xy_2, window_grid((900, 1200), (384, 512)), size_2, window_2, scaled=True)
+    widths = pairs.second[:, 2] - pairs.second[:, 0]
+    expected = 512 if scale == 0.9 else 512 * scale  # hardly another size is the same one
+    np.testing.assert_allclose(widths, min(expected, window_2[1] * min(np.array(size_2) / window_2)), rtol=0.15)
+    assert (pairs.second[:, :2] >= 0).all()
+    assert (pairs.second[:, 2:] <= size_2[::-1]).all()
+
+
 def test_a_few_matches_pair_no_windows():
     xy = scattered(9)
     assert len(pair_windows(xy, xy, (900, 1200), (900, 1200), (384, 512), (384, 512))) == 0

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import bpy
 import numpy as np
 
 from ..wire.capture import Capture, read_capture, read_metadata
-from ..wire.errors import UserError
 from ..wire.settings import Settings, option
 from .baseline import read_options
 from .belongings import FRAMES, mark_picture, remove_import
 from .build import AGREEMENT_PX, make_points
 from .camera import PLATE_FRAMING, disagreement_px, make_camera, plate_framing, projections, settle
 from .earlier import inputs_of
-from .identity import CLIP, IDENTITY, job_of
 from .images import Timing, load_plate, load_still, show_behind_camera, show_still_behind_camera
 from .imported import PLATE, ROLE, Imported, mark
 from .markers import has_markers, remove_markers, show_markers
 from .nodes import get_input
 from .options import ImportOptions
 from .paths import make_relative, wants_relative
+from .plate_facts import check_belongs, facts_of, in_another_capture
 from .solve_quality import SolveQuality, solve_quality
 from .steps import Step, Steps, all_or_nothing, finish, in_thread
 from .world import size_of, world_matrix
-
-#: The entry of a capture's shot details that a plate has which was localised, and where a plate camera keeps it.
-LOCALISED, RECORD = "localised", "kinora_localised"
 
 
 @dataclass(frozen=True)
@@ -47,46 +42,6 @@ class PlateOptions(Settings):
     plate_path: str = option(
         "", "Plate", "The footage on this computer; empty looks for it where the capture says it is", advanced=True
     )
-
-
-@dataclass(frozen=True)
-class PlateFacts:
-    """What is known of a plate camera.
-
-    Of T frames: `scene_frames`, whether it was `found` there (a camera between two that were is not), by how many
-    `inliers`, and their `error_px` on the plate.
-    `identity` is that of the capture which the import showed then.
-    """
-
-    source: str
-    identity: str
-    matcher: str
-    scene_frames: np.ndarray
-    found: np.ndarray
-    inliers: np.ndarray
-    error_px: np.ndarray
-    notes: tuple[str, ...]
-
-    def index(self, scene_frame: float) -> int | None:
-        """Which frame of the plate is seen at a scene frame: the last one begun; None before the first."""
-        index = int(np.searchsorted(self.scene_frames, scene_frame, side="right")) - 1
-        return index if index >= 0 else None
-
-    def write(self, camera: bpy.types.Object) -> None:
-        """Keep this on the camera."""
-        plain = {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in vars(self).items()}
-        camera[RECORD] = plain | {"found": self.found.astype(int).tolist(), "notes": "\n".join(self.notes)}
-
-    @classmethod
-    def read(cls, camera: bpy.types.Object) -> PlateFacts | None:
-        """What was kept, or None."""
-        record = camera.get(RECORD)
-        if record is None or not cls.__dataclass_fields__.keys() <= set(record.keys()):
-            return None
-        values = {name: record[name] for name in cls.__dataclass_fields__}
-        values = {n: np.array(v) if hasattr(v, "to_list") else v for n, v in values.items()}
-        notes = tuple(filter(None, values["notes"].split("\n")))
-        return cls(**values | {"found": values["found"].astype(bool), "notes": notes})
 
 
 def import_plate(
@@ -113,7 +68,7 @@ def _plate(
     folder: Path | str, root: bpy.types.Object, scene: bpy.types.Scene, options: PlateOptions
 ) -> Steps[bpy.types.Object]:
     capture = yield from in_thread("Reading", (0.0, 0.0), lambda progress: read_capture(folder))
-    _check(capture, root)
+    check_belongs(capture, root)
     start = read_options(root).start_frame if options.start_frame < 0 else options.start_frame
     timing = Timing(start, capture.clip.clip_frames)
     name = Path(capture.clip.source).stem or capture.folder.name
@@ -123,8 +78,7 @@ def _plate(
     _set_clipping(camera, Imported(root), scene)
     yield Step("Pictures", 0.1)
     notes = [*capture.shot.warnings, *_show_plate(camera, name, capture, timing, options.plate_path)]
-    made_by, localised_in = job_of(root), _reference_job(capture.settings)
-    if made_by is not None and localised_in and made_by[0] != localised_in:
+    if in_another_capture(capture, root):
         notes.append("The plate was localised in another capture of this clip; localise it again if it does not fit")
     parts: list[tuple[bpy.types.ID, str]] = []
     if options.points:
@@ -141,7 +95,7 @@ def _plate(
     if timing.end_frame > scene.frame_end and timing.length > 1:
         notes.append(f"The plate ends at frame {timing.end_frame}, after the scene")
     quality.write(camera)
-    _facts(capture, timing, root, notes).write(camera)
+    facts_of(capture, timing.scene_frames, root, notes).write(camera)
     yield Step("Linking", 0.99)
     _link(camera, parts, Imported(root), scene, quality)
     return camera
@@ -157,52 +111,6 @@ def _set_clipping(camera: bpy.types.Object, imported: Imported, scene: bpy.types
         data.clip_start = min(data.clip_start, other.data.clip_start)
         data.clip_end = max(data.clip_end, other.data.clip_end)
         data.display_size = other.data.display_size
-
-
-def reference_of(folder: Path) -> dict[str, Any] | None:
-    """What a capture folder says of the capture that its plate was localised in; None for any other capture.
-
-    Raises UserError when there is no capture.
-    """
-    try:
-        info = read_metadata(folder)
-        about = info["shot"]["details"].get(LOCALISED)
-        return {**about["reference"], "job": _reference_job(info["settings"])} if about is not None else None
-    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{folder} is not a capture ({error})", "choose the folder that holds capture.json") from error
-
-
-def _reference_job(settings: dict[str, Any]) -> str:
-    """The backend's id of the job whose capture a plate was localised in; empty for one of the command line."""
-    return str(settings.get("engine_settings", {}).get("reference", ""))
-
-
-def belongs_to(reference: dict[str, Any], root: bpy.types.Object) -> bool:
-    """Whether the capture that a plate was localised in may be the one that `root` shows: the same clip and engine."""
-    return not any(theirs is not None and theirs != ours for _, theirs, ours in _both(reference, root))
-
-
-def _both(reference: dict[str, Any], root: bpy.types.Object) -> list[tuple[str, Any, Any]]:
-    """What tells captures apart, in words, as the plate has it and as the import has it."""
-    pairs = (("of", "source", CLIP), ("made by", "engine", "kinora_engine"))
-    return [(words, reference.get(key), root.get(own)) for words, key, own in pairs]
-
-
-def _check(capture: Capture, root: bpy.types.Object) -> None:
-    """Raise UserError unless the capture is a plate that was localised in the one that `root` shows."""
-    about = capture.shot.details.get(LOCALISED)
-    if not isinstance(about, dict):
-        raise UserError(
-            f"{capture.folder.name} is no plate that was localised in a capture", "use Import Kinora Capture for it"
-        )
-    if not capture.has_camera.any():
-        raise UserError(f"The plate {capture.clip.source} was found in no frame", "localise it again with a hint")
-    for what, theirs, ours in _both(about.get("reference", {}), root):
-        if theirs is not None and theirs != ours:
-            raise UserError(
-                f"{capture.folder.name} was localised in a capture {what} {theirs}, and {root.name} is {what} {ours}",
-                "select an object of that capture, or localise the plate in this one",
-            )
 
 
 def _show_plate(
@@ -241,24 +149,6 @@ def _points(
             if isinstance(value, bpy.types.Material):
                 value[ROLE] = "material"
     return parts
-
-
-def _facts(capture: Capture, timing: Timing, root: bpy.types.Object, notes: list[str]) -> PlateFacts:
-    about: dict[str, Any] = capture.shot.details[LOCALISED]
-    frames = {int(frame["frame"]): frame for frame in about.get("frames", ())}
-    told = [frames.get(i, {}) for i in range(capture.frame_count)]
-    inliers = np.array([int(frame.get("inliers") or 0) for frame in told])
-    errors = [frame.get("error_px") for frame in told]
-    return PlateFacts(
-        source=capture.clip.source,
-        identity=root.get(IDENTITY, ""),
-        matcher=str(about.get("matcher", "")),
-        scene_frames=timing.scene_frames,
-        found=np.array([frame.registered for frame in capture.frames]),
-        inliers=inliers,
-        error_px=np.array([np.nan if error is None else float(error) for error in errors]),
-        notes=tuple(notes),
-    )
 
 
 def _link(

@@ -6,7 +6,6 @@ import logging
 import time
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import bpy
 
@@ -15,7 +14,8 @@ from ..scene.identity import job_of, remember_job
 from ..scene.imported import Imported, import_of, imported_in
 from ..scene.live import give_way
 from ..scene.options import ImportOptions
-from ..scene.plates import belongs_to, plate_steps, reference_of
+from ..scene.plate_facts import Reference, reference_of
+from ..scene.plates import plate_steps
 from ..scene.steps import Steps
 from ..wire.errors import UserError
 from .arriving import Arrival
@@ -35,7 +35,7 @@ class Landing:
     def __init__(self) -> None:
         self.seconds = IMPORT_S  # for the import of this pump
         self._arrival: Arrival | None = None
-        self._reference: dict[str, Any] | None = None  # what it says of the capture that it was localised in
+        self._reference: Reference | None = None  # what it was localised in
         self._options = ImportOptions()
         self._rested = time.perf_counter()  # when the last pump ended
 
@@ -106,12 +106,12 @@ def _footage(job: Reconstruction) -> str:
     return str(job.clip) if job.clip.is_absolute() else ""
 
 
-def owner_of(reference: dict[str, Any], scene: bpy.types.Scene, job: Reconstruction) -> Imported:
+def owner_of(reference: Reference, scene: bpy.types.Scene, job: Reconstruction) -> Imported:
     """The import of a scene that a localised plate belongs to. Raises UserError when none or several may be meant."""
-    may_be = [imported for imported in imported_in(scene) if belongs_to(reference, imported.root)]
+    may_be = [imported for imported in imported_in(scene) if reference.may_be(imported.root)]
     for narrower in (
         [one for one in may_be if one.root.session_uid == job.onto],
-        [one for one in may_be if reference.get("job") and (job_of(one.root) or ("", ""))[0] == reference["job"]],
+        [one for one in may_be if reference.job and (job_of(one.root) or ("", ""))[0] == reference.job],
     ):
         may_be = narrower or may_be
     if len(may_be) == 1:

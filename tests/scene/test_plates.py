@@ -16,8 +16,8 @@ from blender_addon.scene import ImportOptions, import_capture
 from blender_addon.scene.identity import remember_job
 from blender_addon.scene.images import timing_of
 from blender_addon.scene.imported import PLATE, PLAYER, imported_in
+from blender_addon.scene.plate_facts import PlateFacts, Reference
 from blender_addon.scene.plates import (
-    PlateFacts,
     PlateOptions,
     import_plate,
     look_through,
@@ -211,6 +211,42 @@ def test_what_does_not_belong_is_refused_and_nothing_changes(scene, room, plate,
             import_plate(folder, room, scene)
     with pytest.raises(UserError, match="is not a capture"):
         import_plate(tmp_path / "nothing", room, scene)
+    assert census() == before
+
+
+def test_the_capture_of_a_plate_is_known_by_its_clip_whatever_computer_it_lies_on(scene, room):
+    """A capture that was fetched names the clip of this computer, the plate's reference the backend's copy of it."""
+    room.root["kinora_clip"] = "D:\\shots\\my room 1.mp4"
+    assert Reference("my_room_1.mp4", "synthetic", "").may_be(room.root)
+    assert not Reference("my_room_2.mp4", "synthetic", "").may_be(room.root)
+    assert not Reference("my_room_1.mp4", "monst3r", "").may_be(room.root)
+    details = {"localised": {"reference": {"source": "/scratch/clip/wall_1001.png", "engine": "synthetic"}}}
+    room.root["kinora_clip"] = "/shots/wall_1017.png"
+    assert Reference.of(details, {}).may_be(room.root), "one image of a sequence is as good as another"
+    details["localised"]["reference"]["source"] = "/scratch/clip"
+    assert Reference.of(details, {}).may_be(room.root), "a folder that was sent has no name of its own"
+    remember_job(room.root, "a" * 32, "backend")
+    assert Reference("otherwise.mp4", "", "a" * 32).may_be(room.root)
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {},
+        {"reference": None},
+        {"reference": {"source": "room.mp4"}},
+        {"reference": {"source": "room.mp4", "engine": "synthetic"}, "frames": [3]},
+        {"reference": {"source": "room.mp4", "engine": "synthetic"}, "frames": [{"frame": 0, "inliers": "many"}]},
+        [],
+        7,
+    ],
+)
+def test_what_a_damaged_plate_says_is_refused_in_words(scene, room, tmp_path, about):
+    capture = localised(2)
+    capture = replace(capture, shot=replace(capture.shot, details={"localised": about}))
+    before = census()
+    with pytest.raises(UserError, match="is damaged"):
+        import_plate(write_capture(capture, tmp_path / "odd"), room, scene)
     assert census() == before
 
 

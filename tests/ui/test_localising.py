@@ -13,7 +13,8 @@ import pytest
 from backend.geometry.rigid import rotation_angles_deg
 from blender_addon.scene.conventions import OPENCV_FROM_BLENDER_CAMERA
 from blender_addon.scene.imported import imported_in
-from blender_addon.scene.plates import PlateFacts, plate_cameras
+from blender_addon.scene.plate_facts import PlateFacts
+from blender_addon.scene.plates import plate_cameras
 from tests.localise.sets import PLATE_FOCAL, PLATE_SIZE, ROOM_M, held_out
 
 from .conftest import ROOT, SERVE

@@ -12,7 +12,8 @@ from backend.export.images import add_images
 from backend.wire import write_capture
 from blender_addon.scene.identity import job_of
 from blender_addon.scene.imported import imported_in
-from blender_addon.scene.plates import PlateFacts, plate_cameras
+from blender_addon.scene.plate_facts import PlateFacts
+from blender_addon.scene.plates import plate_cameras
 from tests.localised import localised
 from tests.scene.captures import small
 

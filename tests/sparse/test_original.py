@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from backend.geometry.camera import unproject
 from backend.matching.matches import Matches
 from backend.run import Run
 from backend.sparse.original import OriginalResult, OriginalSettings, align_as_original
@@ -110,8 +111,6 @@ def _unsure(matches: Matches) -> Matches:
 
 
 def _exact_weak_views(i: int, j: int) -> list[WeakView]:
-    from backend.geometry.camera import unproject
-
     found = []
     for seen, by in ((i, j), (j, i)):
         to_by = np.linalg.inv(WORLD.world_from_camera[by]) @ WORLD.world_from_camera[seen]

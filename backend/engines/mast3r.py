@@ -109,7 +109,7 @@ class MASt3REngine:
         with run.stage("Aligning"):
             solution = solve(compared, keys, given, shares_lens(options, sequence), locked, options, run)
         with run.stage("Placing every pixel"):
-            aligned = every_pixel(compared, solution, key_masks, options.clean_points, run)
+            aligned = every_pixel(compared, solution, options.clean_points, run)
         run.show(partial(aligned_frames, clip.info, pictures, keys, aligned, options.min_confidence))
         with run.stage("Filling in"):
             placed = over_all_frames(aligned, keys, times, pictures.rgb, sequence, run)

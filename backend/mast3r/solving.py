@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import torch
-from torch.nn import functional
 
-from ..align.depth import cleaned
-from ..align.motion import Cameras
 from ..monst3r.knowns import Given
 from ..run import Run
-from ..sparse.canonical import BLOCK
+from ..sparse.dense import cleaned_confidence, dense_depth
 from ..sparse.solve import Knowns, SparseSolution, solve_sparse
 from ..wire import MASt3RSettings, UserError
 from .compared import Compared
@@ -56,34 +52,23 @@ def solve(
     return solution
 
 
-def every_pixel(
-    compared: Compared, solution: SparseSolution, masks: np.ndarray | None, clean: bool, run: Run
-) -> Aligned:
-    """Depth and confidence of every pixel of the K frames; movers, which stand under `masks`, have the network's word.
+def every_pixel(compared: Compared, solution: SparseSolution, clean: bool, run: Run) -> Aligned:
+    """Depth and confidence of every pixel of the K frames; movers, which stand under masks, have the network's word.
 
-    What the solver says of the anchors is carried to the pixels between them smoothly, so that no blocks show. With
-    `clean`, points that hang in front of what other frames see more surely lose their confidence.
+    With `clean`, points that hang in front of what other frames see more surely lose their confidence.
     """
-    width, height = compared.size
     lost = ~solution.registered
-    focal_px = np.where(lost, np.nanmedian(solution.focal_px), solution.focal_px)
-    centre = np.where(lost[:, None], np.nanmedian(solution.principal_point, axis=0), solution.principal_point)
-    depth, confidence = np.zeros_like(compared.depth_ratio), np.array(compared.confidence)
-    for k in run.steps(np.flatnonzero(solution.registered)):
-        predicted = np.kron(compared.core_depth[k], np.ones((BLOCK, BLOCK))) * compared.depth_ratio[k]
-        factor = torch.from_numpy(np.log(solution.anchor_depth[k] / compared.core_depth[k]))[None, None]
-        smooth = functional.interpolate(factor, (height, width), mode="bilinear", align_corners=False)[0, 0].exp()
-        depth[k] = np.where(predicted > 0, predicted * smooth.numpy(), 0)
-    dynamic = np.zeros(depth.shape, bool) if masks is None else masks
-    confidence[lost] = 0
+    views = compared.problem().views
+    depth = np.zeros(compared.depth_ratio.shape, np.float32)
+    for k, found in zip(run.steps(len(views)), dense_depth(views, solution)):
+        depth[k] = np.where(found > 0, found, 0)
+    confidence = np.where(depth > 0, compared.confidence, 0)
     if clean:
-        cameras = Cameras(
-            torch.from_numpy(np.linalg.inv(solution.world_from_camera)),
-            torch.from_numpy(focal_px),
-            tuple(centre.mean(axis=0)),
-        )
-        both = np.concatenate([compared.edges, compared.edges[:, ::-1]])
-        arrays = map(torch.from_numpy, (depth, confidence, dynamic))
-        confidence = cleaned(*arrays, cameras, torch.from_numpy(both), run.progress).numpy()
-    confidence = np.where(depth > 0, np.maximum(confidence, compared.mover_confidence), 0)
-    return Aligned(solution.world_from_camera, focal_px, centre, depth, confidence)
+        confidence = cleaned_confidence(depth, confidence, solution, compared.edges.tolist(), progress=run.progress)
+    return Aligned(
+        world_from_camera=solution.world_from_camera,
+        focal_px=np.where(lost, np.nanmedian(solution.focal_px), solution.focal_px),
+        centre=np.where(lost[:, None], np.nanmedian(solution.principal_point, axis=0), solution.principal_point),
+        depth=depth,
+        confidence=np.where(depth > 0, np.maximum(confidence, compared.mover_confidence), 0),
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from scipy.ndimage import map_coordinates
@@ -46,11 +46,13 @@ def cleaned_confidence(
     solution: SparseSolution,
     pairs: Iterable[tuple[int, int]],
     in_front: float = IN_FRONT,
+    progress: Callable[[float], None] = lambda fraction: None,
 ) -> np.ndarray:
     """(N, H, W) `confidence`, 0 where a point hangs in front of what another frame saw more surely.
 
     Of frames in `pairs`, either way. Frame after frame, so that what one has lost cannot take from the next;
-    specs/mast3r.md 3.6. `depth` (N, H, W), NaN or 0 where unknown. Holds one frame's points at a time.
+    specs/mast3r.md 3.6. `depth` (N, H, W), NaN or 0 where unknown. Holds one frame's points at a time. `progress` is
+    told the fraction done and may raise to stop.
     """
     cleaned = confidence.copy()
     height, width = depth.shape[1:]
@@ -62,7 +64,8 @@ def cleaned_confidence(
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     xy = np.stack([x, y], -1)
     rotation, place = solution.world_from_camera[:, :3, :3], solution.world_from_camera[:, :3, 3]
-    for i in sorted(partners):
+    for done, i in enumerate(sorted(partners)):
+        progress(done / len(partners))
         ray = np.concatenate([(xy - solution.principal_point[i]) / solution.focal_px[i], np.ones((*x.shape, 1))], -1)
         points = (ray * depth[i][..., None]) @ rotation[i].T + place[i]
         for j in sorted(partners[i]):

@@ -189,3 +189,13 @@ def test_views_may_be_used_in_gradients(net):
     (scale * pair.ii.points).square().mean().backward()
     assert not pair.ii.points.requires_grad
     torch.testing.assert_close(scale.grad, 2 * pair.ii.points.square().mean())
+
+
+def test_tokens_of_single_frames_are_the_encoder_s_and_serve_their_pairs(net):
+    views = predictor(net)
+    found = list(views.tokens([2, 0]))
+    expected = net.encode(network_input(frames()[[2, 0]], "cpu"))
+    torch.testing.assert_close(torch.stack(found), expected)
+    net.encoded = []
+    list(views.predict([(0, 2)]))
+    assert not net.encoded

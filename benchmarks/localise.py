@@ -2,7 +2,7 @@
 
 The room of the tests at 640 x 384, 6 m wide. The capture is exact, or has the errors of a network's. Matches are those
 of SIFT, or an oracle's with half a pixel of noise and 30 % wrong ones. The truth is brought to the capture's world by
-the similarity between the capture's cameras and the true ones; the plate's own are not aligned.
+the similarity between the capture's points and the true ones; the plate's own cameras are not aligned.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from backend.engines.localise import LocaliseEngine
-from backend.geometry.trajectory import align_trajectories
-from backend.wire import LensSettings, UserError
+from backend.geometry.camera import unproject
+from backend.geometry.rigid import invert_poses, similarity_between
+from backend.wire import Capture, LensSettings, UserError
 from tests.localise.sets import ROOM_M, LocaliseWith, OracleMatcher, errors, lens_of, localised
 from tests.oracle import as_clip, film_room, oracle_capture, travelling
 
@@ -31,13 +32,14 @@ def main() -> None:
     held_out = travelling(frames, far=(-0.8, 0.15, 0.9), turn=(0.2, -0.05, 0.03), seed=5)
     plate = film_room(held_out, SIZE, 1.2 * SIZE[0])
     exact = oracle_capture(there, path_error=0, step_deg=0, focal_error=0, depth_error=0, scale=1)
+    own = exact.world_from_camera[0] @ invert_poses(there.world_from_camera[0])  # a capture has a world of its own
     captures = {"exact": exact, "of a network": oracle_capture(there)}
     print(
         f"{'capture':<14}{'matches':<9}{'lens':<9}{'error, % of room':>18}{'degrees':>16}{'focal':>9}{'s a frame':>11}"
     )
     for kind, capture in captures.items():
-        gauge = align_trajectories(there.world_from_camera, capture.world_from_camera)
-        truth = gauge.apply_to_poses(plate.world_from_camera)
+        gauge = similarity_between(*(still_points(c) for c in (exact, capture)))
+        truth = gauge.apply_to_poses(own @ plate.world_from_camera)
         engines = {"SIFT": LocaliseEngine(), "oracle": LocaliseWith(OracleMatcher(plate, there, capture))}
         for matches, engine in engines.items():
             for lens, given in (("known", lens_of(plate)), ("unknown", LensSettings())):
@@ -67,6 +69,12 @@ def main() -> None:
                 print(f"{name}: PLACED")
             except UserError as error:
                 print(f"{name}: refused ({error.message})")
+
+
+def still_points(capture: Capture) -> np.ndarray:
+    """(N, 3) points of the set, the same ones of every capture of it."""
+    points = unproject(np.asarray(capture.depth, float), capture.intrinsics, capture.world_from_camera)
+    return points[~np.asarray(capture.dynamic)][::97]
 
 
 if __name__ == "__main__":

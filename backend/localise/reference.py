@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import cv2
 import numpy as np
 
 from ..geometry.camera import transform
@@ -13,6 +14,8 @@ from .found import Picture
 
 #: A frame with a smaller share of pixels that have a point is not matched with.
 LEAST_KNOWN = 0.01
+#: Rim of a mover that is left out with it, as a share of the longer side.
+RIM = 0.006
 #: Depths of neighbouring pixels that differ by more than this factor are of different surfaces.
 ONE_SURFACE = 1.05
 
@@ -43,7 +46,13 @@ class Reference:
         """(H, W) bool: pixels of a frame that are points of the world."""
         c = self.capture
         sure = np.asarray(c.confidence[frame], np.float32) >= self.least_confidence
-        return sure & (np.asarray(c.depth[frame]) > 0) & ~np.asarray(c.dynamic[frame])
+        return sure & (np.asarray(c.depth[frame]) > 0) & ~self._moving(frame)
+
+    def _moving(self, frame: int) -> np.ndarray:
+        """(H, W) bool: what moves, with a rim, since masks end a little too early."""
+        mask = np.ascontiguousarray(self.capture.dynamic[frame], np.uint8)
+        rim = max(1, round(RIM * max(mask.shape)))
+        return cv2.dilate(mask, np.ones((2 * rim + 1, 2 * rim + 1), np.uint8)) > 0
 
     def picture(self, frame: int) -> Picture:
         """A frame's picture."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
+import cv2
 import numpy as np
 
 from ..geometry.camera import project, unproject
@@ -32,7 +33,10 @@ def render(
     depth, confidence = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
     for frame in frames:
         z, sure = _one(reference, frame, world_from_camera, intrinsics, size)
-        take = (z > 0) & ((depth == 0) | (z < NEARER * depth))
+        # What is in front of the rest is a surface, and no speck or outline.
+        front = ((z > 0) & (z < NEARER * depth)).astype(np.uint8)
+        front = cv2.morphologyEx(front, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+        take = ((z > 0) & (depth == 0)) | front
         depth[take], confidence[take] = z[take], sure[take]
     return depth, confidence
 

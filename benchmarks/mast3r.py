@@ -163,7 +163,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--compiled", action="store_true", help="blocks and heads through torch.compile")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--matched", type=int, default=2, metavar="PAIRS", help="how many pairs are matched, 6 at most")
-    parser.add_argument("--recorded", type=Path, default=RECORDED, help="a folder with the recorded scene")
     parser.add_argument("--frames", type=int, default=0, help="of the whole capture; by default few without a GPU")
     options = parser.parse_args(arguments)
     for part in options.only:

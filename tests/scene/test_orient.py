@@ -106,6 +106,16 @@ def test_without_points_the_horizon_comes_from_the_cameras():
     assert up_error(orientation, np.eye(4)) < 0.5  # a pan, tilted down by 11 degrees
 
 
+def test_one_camera_is_enough():
+    """A capture of one frame, as a localised image is: its own horizon, and the floor where it is seen."""
+    capture = small(1)
+    assert find_orientation(capture).up_from == "floor"
+    bare = replace(capture, depth=np.zeros_like(capture.depth))
+    found = find_orientation(bare)
+    assert found.up_from == "cameras"
+    assert up_error(found, np.eye(4)) < 1
+
+
 def test_the_first_camera_looks_along_y_from_above_the_origin(tmp_path, scene):
     collection = imported(small(4), tmp_path, scene)
     scene.frame_set(1)

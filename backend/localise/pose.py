@@ -16,8 +16,8 @@ from ..geometry.rigid import invert_poses, poses_from
 LEAST_POINTS = 6
 TRIALS = (200, 20_000)
 CONFIDENCE = 0.9999
-#: Fields of view, in focal lengths over the plate's longer side, outside which nothing is believed.
-FOCAL_RANGE = (0.3, 12.0)
+#: A focal length that was found is at least this share of what the places on the plate span: 118 degrees of view.
+LEAST_FOCAL = 0.3
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def find_pose(
         return None
     focal_px = float(camera.params[0])
     longest = float(np.ptp(plate_xy, axis=0).max())
-    if not np.isfinite(focal_px) or not FOCAL_RANGE[0] * longest < focal_px:
+    if not LEAST_FOCAL * longest < focal_px < np.inf:
         return None
     camera_from_world = poses_from(found["cam_from_world"].rotation.matrix(), found["cam_from_world"].translation)
     pose = invert_poses(camera_from_world)

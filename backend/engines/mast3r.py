@@ -113,7 +113,12 @@ class MASt3REngine:
         run.show(partial(aligned_frames, clip.info, pictures, keys, aligned, options.min_confidence))
         with run.stage("Filling in"):
             placed = over_all_frames(aligned, keys, times, pictures.rgb, sequence, run)
-        details = {"pairs": len(pairs), "matches": len(compared.xy_1)}
+        details = {
+            "pairs": len(pairs),
+            "matches": len(compared.xy_1),
+            "match_error_px": float(np.nanmedian(solution.residual_px)),
+            "size_spread": float(solution.size_spread),  # how little the frames agree on the metre, as a share of it
+        }
         capture = to_capture(clip, settings, pictures, placed, masks, given, stamps, sequence, locked, details, run)
         show_capture(run, capture)
         if sequence and options.refine_camera and given.world_from_camera is None:

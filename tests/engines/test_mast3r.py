@@ -90,6 +90,10 @@ def test_the_capture_says_what_made_it_and_what_it_does_not_look_for(exact):
     assert exact.engine.weights == ({"name": "oracle"},)
     assert all(frame.registered and not frame.interpolated for frame in exact.frames)
     assert exact.shot.focal_source == "solved"
+    assert exact.shot.details["frames_placed"] == FRAMES
+    assert exact.shot.details["pairs"] == FRAMES * (FRAMES - 1) // 2
+    assert exact.shot.details["match_error_px"] < 0.6  # pixels of matches are whole ones
+    assert exact.shot.details["size_spread"] < 0.01
     assert not exact.dynamic.any()
     assert any("Nothing is masked" in text for text in exact.shot.warnings)
 

@@ -58,7 +58,7 @@ class State:
 @dataclass(frozen=True)
 class Noise:
     """Standard deviations: of matches in `pixel`s, of log `depth` between frames, and of what is held to a prior:
-    `relief`, log `size`, log `focal`, `centre` in px.
+    `relief`, log `size`, log `focal`, `centre` in px. `sharp`: matches that are far off count for nothing.
     """
 
     pixel: float
@@ -67,6 +67,7 @@ class Noise:
     size: float
     focal: float
     centre: float
+    sharp: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,17 @@ def chunks(o: Observations) -> Iterator[Observations]:
 
 
 def weights(o: Observations, v: Views, noise: Noise) -> tuple[np.ndarray, np.ndarray]:
-    """(M,) each, of squared pixels and log depths: by noise, confidence, and a Cauchy function of what is missed."""
-    pixel = o.weight * v.front / (noise.pixel**2 + v.pixel_square)
-    depth = o.weight * v.front / (noise.depth**2 + v.log_depth**2)
+    """(M,) each, of squared pixels and log depths: by noise, confidence, and how far off they are (`lost`)."""
+    power = 2 if noise.sharp else 1
+    pixel = o.weight * v.front / noise.pixel**2 / (1 + v.pixel_square / noise.pixel**2) ** power
+    depth = o.weight * v.front / noise.depth**2 / (1 + (v.log_depth / noise.depth) ** 2) ** power
     return pixel, depth
+
+
+def lost(square: np.ndarray, noise: Noise) -> np.ndarray:
+    """What squared residuals, in units of the noise, cost twice: Cauchy's function, or the sharper one of Geman and
+    McClure, for which a match that is far off does not exist."""
+    return square / (1 + square) if noise.sharp else np.log1p(square)
 
 
 def cost(o: Observations, state: State, noise: Noise, held: Held) -> float:
@@ -148,8 +156,8 @@ def cost(o: Observations, state: State, noise: Noise, held: Held) -> float:
     total = 0.0
     for part in chunks(o):
         v = views(part, state, held)
-        lost = np.log1p(v.pixel_square / noise.pixel**2) + np.log1p((v.log_depth / noise.depth) ** 2)
-        total += 0.5 * float(part.weight @ np.where(v.front, lost, 2 * np.log(1e4)))
+        both = lost(v.pixel_square / noise.pixel**2, noise) + lost((v.log_depth / noise.depth) ** 2, noise)
+        total += 0.5 * float(part.weight @ np.where(v.front, both, 2 * lost(np.array(1e4), noise)))
     total += 0.5 * float(np.log1p((state.relief / noise.relief) ** 2).sum())
     total += 0.5 * float(np.log1p(((state.log_size - held.log_size)[held.frames] / noise.size) ** 2).sum())
     off = (state.log_focal - held.log_focal)[held.frames]

@@ -26,10 +26,12 @@ LOOSE = 2.0
 LEAST_PX, LEAST_DEPTH, LEAST_SIZE, LEAST_FOCAL = 0.3, 0.005, 0.01, 0.015
 #: Neighbouring anchors of which the predicted depth is wrong alike: together they say what one says.
 ALIKE = 5
-#: The most that predicted lenses are believed to differ by for want of knowledge.
-MOST_FOCAL = 0.05
+#: The most noise that predicted depths, and lenses beside each other, are believed to have.
+MOST_DEPTH, MOST_FOCAL = 0.03, 0.05
 #: Standard deviation of a principal point as a share of the picture's width, where it is solved for.
 CENTRE_SHARE = 0.02
+#: From this share of wrong matches on, these count for nothing at the end, at the cost of some accuracy of the others.
+MANY_WRONG = 0.15
 #: A match agrees when it misses by less than the noise times this.
 AGREES = 4.0
 
@@ -166,6 +168,8 @@ def _solve(
     layout = Layout(o, len(state.log_size))
     for number in range(ROUNDS):
         noise = _noise(o, state, held, noise, width)
+        agrees, _ = _agreement(o, state, noise, held)
+        noise = replace(noise, sharp=number >= ROUNDS // 2 and agrees.mean() < 1 - MANY_WRONG)
         if scale_known:
             held = replace(held, log_size=float(np.median(state.log_size[held.frames])))
         value = cost(o, state, noise, held)
@@ -196,7 +200,9 @@ def _noise(o: Observations, state: State, held: Held, before: Noise | None, widt
     pixel = LOOSE * max(float(np.sqrt(np.median(seen.pixel_square))) / 1.177, LEAST_PX) if len(o) else 1.0
     if before is not None:
         return replace(before, pixel=pixel)
-    depth = max(_spread(seen.log_depth), LEAST_DEPTH)
+    # Wrong matches, which miss by more pixels than most, tell nothing of depth.
+    right = seen.pixel_square <= np.median(seen.pixel_square) if len(o) else np.zeros(0, bool)
+    depth = min(max(_spread(seen.log_depth[right]), LEAST_DEPTH), MOST_DEPTH)
     focal = min(max(_spread(held.log_focal[held.frames]), LEAST_FOCAL), MOST_FOCAL)
     size = max(_spread(state.log_size[held.frames]), LEAST_SIZE)
     return Noise(pixel, LOOSE * depth, LOOSE * depth * ALIKE**0.5, size, focal, CENTRE_SHARE * width)

@@ -9,7 +9,7 @@ from ..wire import JobSettings, MASt3RSettings
 from .choices import pair_count, solved_frames
 
 #: Core seconds on a processor, a million pixels: an image encoded once; a pair decoded both ways, with four heads; its
-#: matches. Reckoned from MonST3R's pairs (benchmarks/monst3r.py) by the share that is asked twice here, and not measured
+#: matches. Reckoned from MonST3R's pairs (benchmarks/monst3r.py) by what is asked twice here, and not measured
 #: on the whole network: the spread says so. `benchmarks/mast3r.py` measures them.
 IMAGE_CORE_S, PAIR_CORE_S, MATCH_CORE_S = 24.0, 90.0, 20.0
 #: The same a solved frame of the alignment, and of all that comes after it a frame.

@@ -12,7 +12,7 @@ from .problem import SparseProblem
 #: A frame's depth at a match is used where prediction and block say more than this share of the frame's middle depth.
 LEAST_DEPTH = 1e-3
 #: Matches of all pairs that are used at most; more are thinned, alike in every pair.
-MOST_MATCHES = 2_000_000
+MOST_MATCHES = 1_000_000
 
 
 @dataclass(frozen=True)

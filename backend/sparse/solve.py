@@ -80,7 +80,7 @@ def solve_sparse(
     seed: int = 0,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> SparseSolution:
-    """The largest part of the frames that matches connect; others are not registered, unless their pose is known.
+    """The largest part of the frames that matches connect; others are not registered, even where their pose is known.
 
     `progress` is told the fraction done and may raise to stop. Raises ValueError for no frames, for known arrays of
     another shape, and for a locked lens of which not all focal lengths are given.

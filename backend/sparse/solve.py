@@ -19,7 +19,7 @@ from .unknowns import Unknowns
 Lens = Literal["locked", "shared", "each"]
 
 #: Rounds with the noise measured anew, steps at most in one, and the relative gain below which a round ends.
-ROUNDS, STEPS, ENOUGH = 4, 10, 1e-6
+ROUNDS, STEPS, ENOUGH = 3, 10, 1e-6
 #: A match counts half when it misses by the noise times this.
 LOOSE = 2.0
 #: The least noise: of a match in px (pixels are whole ones), of log depth, log size and log focal length.

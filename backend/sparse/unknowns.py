@@ -9,7 +9,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from .reduced import CENTRE, FOCAL, LOCAL, SIZE, Normal
 
 #: Conjugate gradient steps at most, and the relative residual that is enough.
-CG_STEPS, CG_ENOUGH = 40, 1e-3
+CG_STEPS, CG_ENOUGH = 40, 1e-2
 
 
 class Unknowns:

@@ -24,7 +24,7 @@ from .wire.bundle import Bundle, pack
 from .wire.capture import check_output_folder, read_metadata
 from .wire.errors import Cancelled, UserError
 from .wire.folders import flush, publish_folder
-from .wire.framing import CHUNK, CREDIT
+from .wire.framing import CHUNK, CREDIT, PIECE, PIECES
 from .wire.messages import UPLOAD_MAX
 from .wire.results import check_files, check_room
 
@@ -309,13 +309,13 @@ async def _pull_all(link: Link, job: str, encoding: str, partial: Partial, told:
         return row, frames[0]
 
     writing: asyncio.Future[None] | None = None
-    waiting: list[tuple[Row, bytes]] = []  # at most CREDIT pieces, until what is being written is
+    waiting: list[tuple[Row, bytes]] = []  # at most PIECES, until what is being written is
 
     async def put(piece: tuple[Row, bytes]) -> None:
         """Write and hash what came while more of it is under way."""
         nonlocal writing
         waiting.append(piece)
-        if writing is not None and not writing.done() and len(waiting) < CREDIT:
+        if writing is not None and not writing.done() and len(waiting) < PIECES:
             return
         if writing is not None:
             await writing
@@ -334,7 +334,7 @@ async def _pull_all(link: Link, job: str, encoding: str, partial: Partial, told:
             check_room(partial.place, total - partial.have)
             meter = Meter("Fetching the result", total, told)
             meter.at(partial.have)
-            await windowed((lambda piece=piece: pull(*piece) for piece in partial.missing(CHUNK)), put)
+            await windowed((lambda piece=piece: pull(*piece) for piece in partial.missing(PIECE)), put, PIECES)
             if writing is not None:
                 await writing
             await in_thread(lambda abandoned: append(tuple(waiting)))
@@ -375,9 +375,11 @@ def _finish(staging: Path, errand: Errand, abandoned: Callable[[], bool], *, lin
 
 
 async def windowed(
-    requests: Iterable[Callable[[], Awaitable[Piece]]], take: Callable[[Piece], Awaitable[None] | None]
+    requests: Iterable[Callable[[], Awaitable[Piece]]],
+    take: Callable[[Piece], Awaitable[None] | None],
+    most: int = CREDIT,
 ) -> None:
-    """Run requests in order, at most CREDIT of them under way, and take their results in that order.
+    """Run requests in order, at most so many of them under way, and take their results in that order.
 
     The first failure ends them all.
     """
@@ -391,7 +393,7 @@ async def windowed(
     try:
         for request in requests:
             window.append(asyncio.ensure_future(request()))
-            if len(window) >= CREDIT:
+            if len(window) >= most:
                 await take_first()
         while window:
             await take_first()

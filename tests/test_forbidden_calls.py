@@ -18,7 +18,7 @@ BUILTINS = {"eval", "exec", "compile", "__import__"}
 #: (file, what is called) -> why it may be.
 EXCEPTIONS = {
     ("backend/nets/checkpoint.py", "pickle"): "names the error that torch.load with weights_only raises; loads nothing",
-    ("backend/nets/retrieval.py", "pickle"): "a published codebook is one: read by an Unpickler that knows arrays alone",
+    ("backend/nets/retrieval.py", "pickle"): "a published codebook is one: its Unpickler knows arrays alone",
 }
 
 

@@ -75,9 +75,7 @@ def pictures_of(clip: Clip, long_side: int, run: Run, square: bool = False) -> P
     return Pictures(rgb, grid, clip.store_map)
 
 
-def key_frames(
-    timestamps: tuple[float, ...], options: MonST3RSettings | MASt3RSettings, least: int = 3
-) -> np.ndarray:
+def key_frames(timestamps: tuple[float, ...], options: MonST3RSettings | MASt3RSettings, least: int = 3) -> np.ndarray:
     """(K,) which of the frames are solved: every n-th, or about so many a second, and the last. At least `least`.
 
     Raises UserError when fewer are left.

@@ -84,7 +84,7 @@ class TransferRequests:
         try:
             with open_plain(result.paths.get(name, result.folder / name)) as file:
                 file.seek(offset)
-                data = file.read(min(header["n"], framing.CHUNK))
+                data = file.read(min(header["n"], framing.PIECE))
         except FileNotFoundError as error:
             raise Refusal("no_such_file", f"The result has no file {name} any more", "send the clip again") from error
         return {"off": offset, "size": row["size"]}, [data]

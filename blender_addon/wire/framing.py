@@ -19,6 +19,8 @@ VALUES_MAX = 16 * 1024  # of all tables and lists together
 #: Bulk data moves in pieces of this size, at most CREDIT of them asked for and not yet answered.
 CHUNK = 1024 * 1024
 CREDIT = 8
+#: Results, which the client asks for and whose size is known, move in larger ones, so that each costs less beside them.
+PIECE, PIECES = 2 * CHUNK, CREDIT // 2
 
 
 def encode(header: dict[str, Any], frames: Sequence[bytes] = ()) -> list[bytes]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .errors import ProtocolError
-from .framing import CHUNK
+from .framing import PIECE
 
 PROTOCOL_VERSION = 2  # newest spoken
 PROTOCOL_OLDEST = 2  # oldest still spoken
@@ -187,7 +187,7 @@ REQUESTS: dict[str, dict[str, Kind]] = {
         "job": JOB_ID,
         "name": FILE_NAME,
         "off": SIZE,
-        "n": integer(1, CHUNK),
+        "n": integer(1, PIECE),
         "encoding": optional(ENCODING),
     },
     "live": {"job": JOB_ID, "since": COUNT},

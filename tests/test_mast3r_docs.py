@@ -142,7 +142,7 @@ def test_every_warning_is_on_the_page_and_every_one_there_is_given():
     code = (ROOT / "backend" / "mast3r" / "report.py").read_text(encoding="utf-8")
     for row in WARNINGS:
         assert row[0].strip("`") in code, row[0]
-    given = re.findall(r'(?:warnings\.append\(|NOT_FOUND = |told = )f?"([^"]*)"', code)
+    given = re.findall(r'(?:warnings\.append\(\s*|NOT_FOUND = |told = )f?"([^"]*)"', code)
     assert len(given) > 3
     for words in given:
         assert any(row[0].strip("`") in words for row in WARNINGS), words

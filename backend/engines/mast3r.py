@@ -26,7 +26,7 @@ from ..mast3r.models import LaterViews, load_view_source
 from ..mast3r.pairs import choose_pairs
 from ..mast3r.report import to_capture
 from ..mast3r.showing import aligned_frames
-from ..mast3r.solving import every_pixel, solve
+from ..mast3r.solving import every_pixel, lens_disagreement, solve
 from ..mast3r.spreading import over_all_frames
 from ..matching.fast import match_views
 from ..monst3r.knowns import given_cameras
@@ -116,6 +116,7 @@ class MASt3REngine:
         details = {
             "pairs": len(pairs),
             "matches": len(compared.xy_1),
+            "lens_disagreement": lens_disagreement(compared.focal_px, solution.focal_px),
             "match_error_px": float(np.nanmedian(solution.residual_px)),
             "size_spread": float(solution.size_spread),  # how little the frames agree on the metre, as a share of it
         }

@@ -52,6 +52,15 @@ def solve(
     return solution
 
 
+def lens_disagreement(seen_px: np.ndarray, solved_px: np.ndarray) -> float:
+    """How far the solved focal lengths (K,) lie from those that the network sees in each frame alone, as a share.
+
+    NaN, of frames that were not placed, counts for nothing. Where a large mover was taken for the set, a lens that no
+    picture shows is what makes its matches fit.
+    """
+    return float(np.expm1(np.nanmedian(np.abs(np.log(solved_px / seen_px)))))
+
+
 def every_pixel(compared: Compared, solution: SparseSolution, clean: bool, run: Run) -> Aligned:
     """Depth and confidence of every pixel of the K frames; movers, which stand under masks, have the network's word.
 

@@ -39,7 +39,9 @@ def aligned(world, keys=slice(None), **changes) -> Aligned:
     return replace(found, **changes)
 
 
-def capture_of(world, found, keys=None, sequence=False, masks=None, given=NOTHING, locked=False, **options):
+def capture_of(
+    world, found, keys=None, sequence=False, masks=None, given=NOTHING, locked=False, details=None, **options
+):
     plates = None if masks is None else np.zeros((FRAMES, 480, 640), bool)
     clip = Clip(INFO, np.zeros((FRAMES, 480, 640, 3), np.uint8), PlateMap(1.0, 1.0), plates, warnings=("It was cut",))
     pictures = Pictures(world.rgb, grid_for((640, 480), WIDTH), PlateMap(1.0, 1.0))
@@ -47,7 +49,7 @@ def capture_of(world, found, keys=None, sequence=False, masks=None, given=NOTHIN
     keys = np.arange(FRAMES) if keys is None else np.array(keys)
     placed = over_all_frames(found, keys, TIMES, world.rgb, sequence, Run())
     stamps = ({"name": "weights"},)
-    details = {"pairs": 10}
+    details = {"pairs": 10, **(details or {})}
     return to_capture(clip, settings, pictures, placed, masks, given, stamps, sequence, locked, details, Run())
 
 
@@ -124,6 +126,16 @@ def test_masks_are_the_user_s_and_without_them_it_says_that_nothing_was_looked_f
     assert without.plate_masks is None
     told = [any("Nothing is masked" in text for text in c.shot.warnings) for c in (with_masks, without)]
     assert told == [False, True]
+
+
+def test_a_lens_that_no_picture_shows_is_told_unless_it_was_given(world):
+    def told(disagreement, given=NOTHING):
+        capture = capture_of(world, aligned(world), given=given, details={"lens_disagreement": disagreement})
+        return [text for text in capture.shot.warnings if "The lens came out" in text]
+
+    assert told(0.02) == []
+    assert "25% off what the network sees" in told(0.25)[0]
+    assert told(0.25, Given(np.full(FRAMES, 100.0), None)) == []
 
 
 def test_photographs_from_one_spot_are_told_from_those_that_travel(world):

@@ -191,9 +191,9 @@ def test_the_limit_on_decoding_is_not_one_on_kept_frames(opened, tmp_path, monke
     def noting(place, name: str) -> None:
         do = getattr(place, name)
 
-        def deed(*arguments):
+        def deed(*arguments, **options):
             seen.append((name, limited[0]))
-            return do(*arguments)
+            return do(*arguments, **options)
 
         monkeypatch.setattr(place, name, deed)
 

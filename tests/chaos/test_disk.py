@@ -23,15 +23,14 @@ MIB = 2**20
 
 
 @pytest.mark.slow
-def test_a_full_disk_holds_jobs_up_and_loses_none(tmp_path, monkeypatch):
+def test_a_full_disk_holds_jobs_up_and_loses_none(tmp_path):
     """Filled to the last byte while one job runs and one waits."""
-    worker = (sys.executable, "-m", "backend.server.worker", "--pipeline", "tests.chaos.pipeline")
-    monkeypatch.setattr(serving, "WORKER", worker)
+    worker = serving.worker_of("tests.chaos.pipeline")
     ledger = tmp_path / "ledger.txt"
     clips = [write_clip(tmp_path / f"{n}.mp4", n, ledger, stage_s=0.4) for n in range(3)]
     with (
         small_disk(tmp_path / "disk", 24 * MIB) as disk,
-        serving.server(disk.folder / "home", keeping=Keeping(free_bytes=0)) as broker,
+        serving.server(disk.folder / "home", worker, keeping=Keeping(free_bytes=0)) as broker,
         client(broker.connection) as it,
         RawClient(broker.connection) as raw,
     ):

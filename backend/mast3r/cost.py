@@ -9,13 +9,13 @@ from ..wire import JobSettings, MASt3RSettings
 from .choices import pair_count, solved_frames
 
 #: Core seconds on a processor, a million pixels: an image encoded once; a pair decoded both ways, with four heads; its
-#: matches. Reckoned from MonST3R's pairs (benchmarks/monst3r.py) by what is asked twice here, and not measured
-#: on the whole network: the spread says so. `benchmarks/mast3r.py` measures them.
-IMAGE_CORE_S, PAIR_CORE_S, MATCH_CORE_S = 24.0, 90.0, 20.0
+#: matches. Of one core of the machine of the README: 10.2 s, 28.6 s (benchmarks/mast3r.py --only network) and 2.5 s
+#: (benchmarks/matching.py) at 512 x 384.
+IMAGE_CORE_S, PAIR_CORE_S, MATCH_CORE_S = 52.0, 145.0, 13.0
 #: The same a solved frame of the alignment, and of all that comes after it a frame.
 ALIGN_CORE_S, FRAME_CORE_S = 12.0, 6.0
 #: A card does this many times what one core does. It was not measured on any: the estimate says so by its width.
-CARD_CORES, CARD_SPREAD, CORE_SPREAD = 600.0, 6.0, 4.0
+CARD_CORES, CARD_SPREAD, CORE_SPREAD = 600.0, 6.0, 2.5
 LOAD_S = 18.0
 #: More cores than this do not make the network faster by as much.
 CORES_USED = 16

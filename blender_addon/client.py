@@ -56,6 +56,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 STOP_S = 3.0
+GRACE_S = 2.5  # for files to be removed that are half done; what still runs then is cancelled once more
 ASK_AGAIN_S = 0.2  # for an answer that a child of the server is still at
 
 
@@ -220,10 +221,10 @@ class Client:
         link = asyncio.create_task(self._link.run())
         stop = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({link, stop}, return_when=asyncio.FIRST_COMPLETED)
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:  # also what these began meanwhile
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others, timeout=GRACE_S)
         if not link.cancelled() and link.exception() is not None:
             raise link.exception()
 

@@ -229,7 +229,8 @@ class Job:
             position = reply["position"]
             if self._last >= reply["last"]:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._moved.wait(), POLL_S)
+                    async with asyncio.timeout(POLL_S):  # wait_for of Python 3.11 may lose a cancellation
+                        await self._moved.wait()
 
     def _take(self, event: dict[str, Any]) -> None:
         if event["kind"] == "log" or (event["kind"] == "queued" and event["text"]):

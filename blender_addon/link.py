@@ -133,23 +133,24 @@ class Link:
             return lost
         self._heard = time.monotonic()
         monitor = socket.get_monitor_socket()
+        tasks = {asyncio.create_task(work) for work in (self._watch(monitor), self._listen(socket), self._greet())}
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._watch(monitor))
-                tasks.create_task(self._listen(socket))
-                tasks.create_task(self._greet())
-            raise AssertionError("a session ends with Lost")
-        except* Lost as group:
-            lost = group.exceptions[0]
+            # Not a TaskGroup: before Python 3.13 that one loses a cancellation that comes along with an error.
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
+            for task in tasks:
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
             for pending in self._pending.values():
                 pending.sent = None
             socket.disable_monitor()
             monitor.close(linger=0)
             socket.close(linger=0)
             self._socket = None
-        assert isinstance(lost, Lost)
-        return lost
+        for end in ends:
+            if isinstance(end, Exception) and not isinstance(end, Lost):
+                raise end
+        return next(end for end in ends if isinstance(end, Lost))
 
     async def _greet(self) -> None:
         """Say hello, prove the host, and send what waits."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import zlib
@@ -109,10 +110,9 @@ class Feed:
 
     async def _wait(self) -> None:
         await asyncio.sleep(PAUSE_S)
-        try:
-            await asyncio.wait_for(self._stirred.wait(), POLL_S - PAUSE_S)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_S - PAUSE_S):  # wait_for of Python 3.11 may lose a cancellation
+                await self._stirred.wait()
 
     async def _fetch(self, job: str, frame: int) -> None:
         try:

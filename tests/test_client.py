@@ -1,5 +1,6 @@
 """The client: orders go in, events come out, captures arrive whole, and a break is repaired or explained."""
 
+import asyncio
 import dataclasses
 import socket
 import threading
@@ -20,6 +21,7 @@ from blender_addon.client import (
     JobProgress,
     JobQueued,
 )
+from blender_addon.link import Link, Lost
 from tests.serving import client, clip_that, collect, end_of, reconstruct, server
 
 SETTINGS = JobSettings()
@@ -306,6 +308,27 @@ def test_cancel_works_without_a_server(tmp_path):
         collect(it, has(Disconnected))
         it.cancel(ticket)
         assert isinstance(end_of(it, ticket), JobCancelled)
+
+
+def test_a_stop_is_not_lost_when_the_line_breaks_at_the_same_moment(broker, monkeypatch):
+    async def ends() -> bool:
+        link, broken = Link(broker.connection), asyncio.Event()
+
+        async def listen(socket: object) -> None:
+            await broken.wait()
+            raise Lost("the line broke")
+
+        monkeypatch.setattr(link, "_listen", listen)
+        running = asyncio.create_task(link.run())
+        await asyncio.sleep(0.1)
+        broken.set()
+        await asyncio.sleep(0)  # the listener has its turn, the link has not
+        running.cancel()
+        await asyncio.wait({running}, timeout=5.0)
+        return running.cancelled()
+
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        assert runner.run(ends())
 
 
 def test_stop_ends_the_thread_whatever_it_does(broker, tmp_path):

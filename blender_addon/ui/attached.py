@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from typing import TYPE_CHECKING
 
 import bpy
 
 from ..wire.errors import UserError
-from .backend import Backend, Opening
+from .backend import Backend, Opening, leave
 from .preferences import BackendChoice
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class Attached:
         if opening is not None:
             opening.abandon()
         if backend is not None:
-            _close(backend, stop=not self.choice.remote)
+            leave(backend, stop=not self.choice.remote)
 
     def _quit(self) -> None:
         """Leave no thread and no process of ours behind; waits for them a little."""
@@ -76,7 +75,7 @@ class Attached:
         if opening is not None:
             opening.abandon(QUIT_S)
         if backend is not None:
-            _close(backend, stop=backend.local is not None).join(QUIT_S)
+            leave(backend, stop=backend.local is not None).join(QUIT_S)
 
     def _opened(self) -> bool:
         """Whether a backend stands that was not there before."""
@@ -101,7 +100,7 @@ class Attached:
         """Notice that a backend of ours has died."""
         if self._backend is not None and self._backend.ended:
             backend, self._backend = self._backend, None
-            _close(backend, stop=False)
+            leave(backend, stop=False)
             self._lose("The backend has ended by itself", f"start it again; its log is {backend.local.log_file}")
 
     def _lose(self, note: str, hint: str) -> None:
@@ -121,12 +120,6 @@ class Attached:
         self.lost_at = self.lost_at if self.state == "LOST" else time.monotonic()
         self.state, self.note, self.hint = "LOST", reason, hint
 
-
-def _close(backend: Backend, stop: bool) -> threading.Thread:
-    """Leave a backend in a thread of its own."""
-    closing = threading.Thread(target=backend.close, args=(stop,), name="kinora-close", daemon=True)
-    closing.start()
-    return closing
 
 
 def machine(server: dict) -> str:

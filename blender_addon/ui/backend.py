@@ -73,6 +73,13 @@ def end(process: subprocess.Popen) -> None:
         process.wait()
 
 
+def leave(backend: Backend, stop: bool) -> threading.Thread:
+    """Close a backend in a thread of its own."""
+    closing = threading.Thread(target=backend.close, args=(stop,), name="kinora-close", daemon=True)
+    closing.start()
+    return closing
+
+
 class Opening:
     """A backend being found or started; `result` gives it once it stands."""
 
@@ -80,6 +87,7 @@ class Opening:
         self.choice = choice
         self._online_access = online_access
         self._abandoned = threading.Event()
+        self._handing_over = threading.Lock()  # a backend is either taken by `result` or closed, whoever comes first
         self._backend: Backend | None = None
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._open, name="kinora-open", daemon=True)
@@ -94,17 +102,23 @@ class Opening:
         return self._backend
 
     def abandon(self, timeout_s: float = 0.0) -> None:
-        """Give up: what was started for it is stopped again."""
-        self._abandoned.set()
-        self._thread.join(timeout_s)
+        """Give up: what was started for it is stopped again, also when it stands and nobody has taken it yet."""
+        with self._handing_over:
+            self._abandoned.set()
+            backend, self._backend = self._backend, None
+        if backend is None:
+            self._thread.join(timeout_s)
+        else:
+            leave(backend, stop=backend.local is not None).join(timeout_s)
 
     def _open(self) -> None:
         try:
             backend = self._remote() if self.choice.remote else self._local()
-            if self._abandoned.is_set() and backend is not None:
+            with self._handing_over:
+                if not self._abandoned.is_set():
+                    self._backend, backend = backend, None
+            if backend is not None:
                 backend.close(stop_backend=backend.local is not None)
-                backend = None
-            self._backend = backend
         except Exception as error:  # handed to whoever asks for the result
             self._error = error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,11 +21,21 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def addon():
-    """The add-on in an empty file; gone again afterwards."""
+    """The add-on in an empty file; gone again afterwards, with every thread of it."""
+    before = of_the_addon()
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     blender_addon.register()
     yield blender_addon
     blender_addon.unregister()
+    end = time.monotonic() + 20.0
+    while left := of_the_addon() - before:
+        assert time.monotonic() < end, f"left behind: {left}"
+        time.sleep(0.02)
+
+
+def of_the_addon() -> set[threading.Thread]:
+    """The add-on's own threads that run; those of servers, which tests run in this process, are none."""
+    return {t for t in threading.enumerate() if t.name in {"kinora-client", "kinora-open", "kinora-close"}}
 
 
 @pytest.fixture

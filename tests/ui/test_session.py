@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from pathlib import Path
 
 import bpy
@@ -12,7 +11,7 @@ import pytest
 import blender_addon
 from blender_addon.scene.report import ImportReport
 
-from .conftest import pump_until
+from .conftest import of_the_addon, pump_until
 
 pytestmark = pytest.mark.usefixtures("server")
 NUMBERS = itertools.count()
@@ -179,16 +178,25 @@ def test_leaving_the_backend_ends_its_jobs_here(session, ask, server):
     assert server.poll() is None  # another Blender may be using it: only what we started ends with us
 
 
-#: Threads of servers and workers, which other tests run in this process.
-OF_SERVERS = {f"kinora-{name}" for name in ("aside", "heart", "trash", "uploads", "worker-relay", "worker-watch")}
-
-
 def test_unregistering_leaves_no_thread(session, ask):
+    before = of_the_addon()
     job = ask("work")
     pump_until(session, lambda: not job.active)
+    assert of_the_addon() > before
     blender_addon.unregister()
     try:
-        ours = {thread.name for thread in threading.enumerate() if thread.name.startswith("kinora")}
-        assert ours <= OF_SERVERS
+        assert of_the_addon() <= before
     finally:
         blender_addon.register()
+
+
+def test_a_backend_that_was_found_but_not_taken_yet_is_left_too(session, ask):
+    """Blender quits between the moment that the backend is found and the next turn of the timer."""
+    before = of_the_addon()
+    ask("work")
+    opening = session._opening
+    opening._thread.join(20.0)
+    assert of_the_addon() > before
+    session.close()
+    assert of_the_addon() <= before
+    assert opening.result() is None

@@ -121,7 +121,6 @@ class Attached:
         self.state, self.note, self.hint = "LOST", reason, hint
 
 
-
 def machine(server: dict) -> str:
     """The machine that a backend runs on, in few words."""
     return str(server.get("gpu") or "CPU")

@@ -1,0 +1,1 @@
+"""Streaming reconstruction: what one network pass a frame gives, fused, placed, refined; networks are not imported."""

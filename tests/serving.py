@@ -19,7 +19,7 @@ from backend.wire import Connection, JobSettings, framing, messages
 from blender_addon.client import Client, Event, JobCancelled, JobDone, JobFailed
 from blender_addon.link import open_dealer
 
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 SETTINGS = JobSettings().to_json()
 
 

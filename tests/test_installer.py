@@ -27,7 +27,7 @@ def run(code: str, *arguments: object) -> Child:
     return Child("Work", [sys.executable, "-c", code, *map(str, arguments)], Path.cwd())
 
 
-def ended(child: Child, seconds: float = 20.0) -> Child:
+def ended(child: Child, seconds: float = 90.0) -> Child:
     end = time.monotonic() + seconds
     while child.running:
         assert time.monotonic() < end

@@ -23,7 +23,7 @@ from blender_addon.link import open_dealer
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "KINORA_CHAOS_MARK"  # in the environment of everything that a test starts, so that no orphan hides
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 GROWTH_MOST = 32 * 2**20  # bytes that a server may hold more after a fault than when it was fresh
 
 

@@ -97,7 +97,7 @@ def home(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def pump_until(session, condition, seconds: float = 30.0) -> None:
+def pump_until(session, condition, seconds: float = 90.0) -> None:
     """What Blender's timer does, until `condition()` holds."""
     end = time.monotonic() + seconds
     while not condition():

@@ -37,7 +37,7 @@ def checkout(folder: Path, seconds: float = 0, last: object = None, code: int = 
     return folder
 
 
-def pump_until(condition, seconds: float = 20.0) -> None:
+def pump_until(condition, seconds: float = 90.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

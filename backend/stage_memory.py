@@ -107,7 +107,7 @@ class StageMemory:
         """Digest of everything that computes."""
         backend = Path(__file__).parent
         total = hashlib.sha256()
-        for file in sorted([*backend.rglob("*.py"), *Path(paths.__file__).parent.glob("*.py")]):
+        for file in sorted([*backend.rglob("*.py"), *Path(paths.__file__).parent.rglob("*.py")]):
             total.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
         for library in LIBRARIES:
             total.update(f"{library} {_version(library)}\n".encode())

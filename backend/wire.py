@@ -31,6 +31,13 @@ from blender_addon.wire.capture import (
     write_capture,
 )
 from blender_addon.wire.connection import Connection
+from blender_addon.wire.engine_settings import (
+    ClassicalSettings,
+    LocaliseSettings,
+    MASt3RSettings,
+    MonST3RSettings,
+    Point3RSettings,
+)
 from blender_addon.wire.errors import Cancelled, KinoraError, ProtocolError, UserError
 from blender_addon.wire.facts import ClipFacts, Estimate
 from blender_addon.wire.folders import check_writable, flush, names_in, staged_folder
@@ -40,14 +47,10 @@ from blender_addon.wire.options import Settings
 from blender_addon.wire.settings import (
     ENGINES,
     TASKS,
-    ClassicalSettings,
     ClipSettings,
     EngineInfo,
     JobSettings,
     LensSettings,
-    LocaliseSettings,
-    MASt3RSettings,
-    MonST3RSettings,
     engine_info,
 )
 
@@ -78,6 +81,7 @@ __all__ = [
     "MetricScale",
     "MonST3RSettings",
     "PlateMap",
+    "Point3RSettings",
     "ProtocolError",
     "Settings",
     "ShotReport",

@@ -92,10 +92,12 @@ def film(
     mover: Mover | None = None,
     far_wall_m: float = 5.0,
     pillars: tuple[tuple[float, float], ...] = ((1.2, 3.8),),
+    closed: bool = False,
 ) -> World:
     """A room seen by (T, 4, 4) cameras of (T, 4) intrinsics: 6 m wide, 3 m high, `far_wall_m` deep; y points down.
 
-    `pillars` are (x, z) of panels 0.6 m wide from floor to ceiling, which face the camera.
+    `pillars` are (x, z) of panels 0.6 m wide from floor to ceiling, which face the camera. A room that is not `closed`
+    has no wall behind, at z = -2 m: what is seen there has depth inf.
     """
     frames = len(cameras)
     rgb = np.zeros((frames, height, width, 3), np.uint8)
@@ -116,6 +118,8 @@ def film(
             (0, 3.0, ((-1.8, 1.2), (-2, far_wall_m)), 5, None),
             *((2, z, ((x - 0.3, x + 0.3), (-1.8, 1.2)), 6 + 10 * k, None) for k, (x, z) in enumerate(pillars)),
         ]
+        if closed:
+            quads.append((2, -2.0, ((-3, 3), (-1.8, 1.2)), 8, None))
         if mover is not None:
             (x, y, z), (w, h) = mover.centres[i], mover.half_size
             quads.append((2, z, ((x - w, x + w), (y - h, y + h)), 7, (x, y - 0.7)))
@@ -206,6 +210,37 @@ def long_walk(frames: int = 300, width: int = 96, height: int = 64) -> World:
     columns = tuple((-2.0 if k % 2 == 0 else 2.0, z) for k, z in enumerate(np.linspace(3, 29, 14)))
     lens = square_intrinsics(0.9 * width, width, height, frames)
     return film(np.stack(cameras), lens, width, height, walker, far_wall_m=32.0, pillars=columns)
+
+
+def loop_walk(
+    frames: int = 200,
+    width: int = 96,
+    height: int = 64,
+    seed: int = 0,
+    turns: float = 1.15,
+    with_walker: bool = True,
+) -> World:
+    """A walk once round a hall 6 m x 11 m, and a bit further, looking ahead: the end sees again what the start saw.
+
+    `seed` changes where it begins, which way it goes, and how the hand sways; a panel slides to and fro in the middle.
+    """
+    rng = np.random.default_rng(seed)
+    way, begin, phases = rng.choice([-1, 1]), rng.uniform(0, 2 * np.pi), rng.uniform(0, 2 * np.pi, 5)
+    cameras = []
+    for s in np.linspace(0, turns, frames):
+        angle = begin + way * 2 * np.pi * s
+        x, z = 1.5 * np.cos(angle), 3.5 + 3.4 * np.sin(angle)
+        ahead = np.arctan2(-1.5 * way * np.sin(angle), 3.4 * way * np.cos(angle))
+        sway = np.sin(2 * np.pi * np.array([9, 7, 5, 3, 11]) * s + phases)
+        # a little outward: towards what is there to be seen
+        yaw = ahead - 0.35 * way + 0.12 * sway[0]
+        cameras.append(look(yaw, 0.04 * sway[1], 0.03 * sway[2], (x + 0.1 * sway[3], 0.05 * sway[4], z)))
+    to_and_fro = 0.5 * np.sin(2 * np.pi * 2.5 * np.linspace(0, turns, frames) + phases[0])
+    walker = Mover(np.stack([to_and_fro, np.full(frames, 0.6), np.full(frames, 3.5)], axis=1), (0.3, 0.6))
+    columns = ((2.5, 0.4), (-2.4, 2.0), (0.0, 1.6), (2.4, 5.0), (-2.5, 6.2), (0.2, 5.6), (1.0, 8.2))
+    lens = square_intrinsics(0.9 * width, width, height, frames)
+    mover = walker if with_walker else None
+    return film(np.stack(cameras), lens, width, height, mover, far_wall_m=9.0, pillars=columns, closed=True)
 
 
 def as_capture(world: World, plate_size: tuple[int, int] | None = None, fps: Fraction = Fraction(24)) -> Capture:

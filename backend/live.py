@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from .geometry.camera import rays
 from .run import Run
-from .wire import Capture, ClipInfo, LiveFrame, PlateMap, live
+from .wire import Capture, ClipInfo, LiveFrame, LiveGrid, PlateMap, live
 
 #: Points of a live frame of a clip that is not long.
 POINTS = 20_000
@@ -16,7 +18,8 @@ TRACK_PX = 4.0
 
 def points_of(frames: int) -> int:
     """How many points a live frame of a clip of so many frames may have."""
-    return min(POINTS, live.MOST_POINTS, live.JOB_BYTES // (live.POINT_BYTES * frames))
+    room = live.JOB_BYTES // frames - live.OVERHEAD_BYTES
+    return max(1, min(POINTS, live.MOST_POINTS, room // live.POINT_BYTES))
 
 
 def depth_frame(
@@ -30,11 +33,13 @@ def depth_frame(
     intrinsics: np.ndarray,
     dynamic: np.ndarray | None = None,
     world: int = 0,
+    pointers: np.ndarray = live.NO_POINTERS,
 ) -> LiveFrame | None:
     """A frame's (H, W) depth, 0 where it is not known, with its (H, W, 3) colours and (H, W) mask of movers.
 
-    `grid` maps the plate to these pixels, `intrinsics` (4,) are theirs, `world_from_camera` (4, 4). None for a frame
-    without a camera.
+    `grid` maps the plate to these pixels, `intrinsics` (4,) are theirs, `world_from_camera` (4, 4). `pointers` (P, 3)
+    are what a streaming engine remembers, of which some are shown. None for a frame without a camera. A depth that is
+    not worth showing should be 0: a partial capture is made of what was shown.
     """
     if not (np.isfinite(world_from_camera).all() and np.isfinite(intrinsics).all()):
         return None
@@ -47,6 +52,7 @@ def depth_frame(
     first = step // 2 + 0.5 - step / 2
     of_thin = (np.asarray(intrinsics) - (0, 0, first, first)) / step
     ray = rays(of_thin, z.shape[1], z.shape[0])[known] * z[known][:, None]
+    of_plate = PlateMap(grid.sx / step, grid.sy / step, (grid.ox + first) / step, (grid.oy + first) / step)
     return LiveFrame(
         frame=frame,
         clip_frame=int(clip.clip_frames[frame]),
@@ -58,6 +64,10 @@ def depth_frame(
         dynamic=np.zeros(known.sum(), bool) if dynamic is None else np.ascontiguousarray(dynamic[thin][known]),
         spacing=float(step / np.sqrt(intrinsics[0] * intrinsics[1])),
         world=world,
+        clip=_alone(clip, frame),
+        of_frames=len(clip.frame_indices),
+        grid=LiveGrid((z.shape[1], z.shape[0]), of_plate),
+        pointers=_some(pointers),
     )
 
 
@@ -86,6 +96,8 @@ def tracks_frame(
         dynamic=np.zeros(len(known), bool),
         spacing=float(TRACK_PX / np.sqrt(plate_intrinsics[0] * plate_intrinsics[1])),
         world=world,
+        clip=_alone(clip, frame),
+        of_frames=len(clip.frame_indices),
     )
 
 
@@ -105,3 +117,21 @@ def show_capture(run: Run, capture: Capture) -> None:
         )
 
     run.show(lambda: map(frame_of, range(capture.frame_count)))
+
+
+def _alone(clip: ClipInfo, frame: int) -> ClipInfo:
+    """The clip with this one of its frames."""
+    return replace(
+        clip,
+        source="",
+        frame_indices=clip.frame_indices[frame : frame + 1],
+        timestamps=clip.timestamps[frame : frame + 1],
+        image_names=clip.image_names[frame : frame + 1],
+    )
+
+
+def _some(pointers: np.ndarray) -> np.ndarray:
+    """(P, 3) float32 of the places that are known, evenly thinned to as many as a live frame may have."""
+    known = pointers[np.isfinite(pointers).all(axis=1)]
+    step = -(-len(known) // live.MOST_POINTERS) or 1
+    return np.ascontiguousarray(known[::step], np.float32)

@@ -10,6 +10,7 @@ from blender_addon.wire import (
     live,
     messages,
     paths,
+    pictures,
     png,
     settings,
     versions,
@@ -42,7 +43,7 @@ from blender_addon.wire.errors import Cancelled, KinoraError, ProtocolError, Use
 from blender_addon.wire.facts import ClipFacts, Estimate
 from blender_addon.wire.folders import check_writable, flush, names_in, staged_folder
 from blender_addon.wire.gltf import GltfFile
-from blender_addon.wire.live import LiveFrame
+from blender_addon.wire.live import LiveFrame, LiveGrid
 from blender_addon.wire.options import Settings
 from blender_addon.wire.settings import (
     ENGINES,
@@ -76,6 +77,7 @@ __all__ = [
     "KinoraError",
     "LensSettings",
     "LiveFrame",
+    "LiveGrid",
     "LocaliseSettings",
     "MASt3RSettings",
     "MetricScale",
@@ -100,6 +102,7 @@ __all__ = [
     "messages",
     "names_in",
     "paths",
+    "pictures",
     "png",
     "read_capture",
     "settings",

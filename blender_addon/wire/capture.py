@@ -212,6 +212,7 @@ class Capture:
     objects: np.ndarray | None = None
     velocity: np.ndarray | None = None
     scale: MetricScale | None = None  # of one that is not metric, once it was measured
+    partial_of: int | None = None  # of a partial one: how many frames its job was to have
     folder: Path | None = None  # where it was read from
 
     def __post_init__(self) -> None:
@@ -276,6 +277,7 @@ def metadata(capture: Capture) -> dict[str, Any]:
         "shot": asdict(capture.shot),
         "timings": [{"stage": stage, "seconds": round(seconds, 3)} for stage, seconds in capture.timings],
         **({} if capture.scale is None else {"scale": asdict(capture.scale)}),
+        **({} if capture.partial_of is None else {"partial": {"of_frames": capture.partial_of}}),
     }
 
 
@@ -372,6 +374,7 @@ def read_capture(folder: Path | str) -> Capture:
             velocity=_optional_array(folder / "velocity.npy", np.float16),
             timings=tuple((t["stage"], t["seconds"]) for t in info["timings"]),
             scale=_read_scale(info.get("scale")),
+            partial_of=int(info["partial"]["of_frames"]) if info.get("partial") else None,
             folder=folder.absolute(),
         )
     except (

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.export.images import add_images, quantum, to_plate
+from backend.export.images import add_images
 from backend.wire import PlateMap
+from blender_addon.wire.pictures import quantum, to_plate
 
 from .conftest import FRAMES
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..geometry.rigid import matrices_from_quaternions, poses_from
 from ..streaming.frames import StreamedFrame
-from ..streaming.fusion import ORIGINAL, Candidates, FusionOptions, Memory, fuse
+from ..streaming.fusion import ORIGINAL, Candidates, FusionOptions, Memory, forget, fuse, readable
+from ..streaming.sight import Sight, sight_of_points
 from .point3r import Point3RNet
 from .point3r_heads import FrameMaps
 from .precision import EXACT, Precision
@@ -65,8 +66,8 @@ class Point3RStream:
             slots = state.slots if state else retriever.mem
             pose = retriever.read(slots, picture) if state else net.pose_token
         if state:
-            placed = net.placed(state.patches, state.memory.positions)
-            decoded = net.later(tokens, pose, state.memory.features, placed)
+            read = readable(state.memory, state.patches, self.options)
+            decoded = net.later(tokens, pose, read.features, net.placed(state.patches, read.positions))
         else:
             decoded = net.first(tokens)
         with net.precision.applied():
@@ -75,7 +76,11 @@ class Point3RStream:
         patches = net.patch_means(maps.points_world)
         confidence = net.patch_means(maps.confidence_world[..., None])[:, 0]
         candidates = Candidates(patches, net.remembered(tokens, decoded, maps.points_world), confidence)
-        memory = fuse(state.memory, candidates, self.options) if state else Memory.of(candidates)
+        if state:
+            memory = fuse(state.memory, candidates, self.options)
+            memory = forget(memory, self._sight(maps, confidence), self.options) if self.options.life else memory
+        else:
+            memory = Memory.of(candidates, self.options)
         index = state.frames if state else 0
         self.state = StreamState(index + 1, size, slots, patches, memory)
         return _on_host(index, maps, len(memory))
@@ -115,6 +120,11 @@ class Point3RStream:
         """Forget all frames: the next one is the first of a new world."""
         self.state = None
 
+    def _sight(self, maps: FrameMaps, confidence: Tensor) -> Sight:
+        """What a frame sees, by its points alone; where it is as little sure as of its doubtful patches, nothing."""
+        least = torch.quantile(confidence.float(), self.options.doubtful)
+        return sight_of_points(maps.points_camera[0], maps.points_world[0], maps.confidence_world[0], least)
+
     def _unlike(self, state: StreamState) -> str:
         """What in a state does not fit the network; '' if it fits."""
         c, memory = self.network.config, state.memory
@@ -124,6 +134,7 @@ class Point3RStream:
             "patches": (state.patches, (rows * columns, 3)),
             "positions": (memory.positions, (len(memory), 3)),
             "features": (memory.features, (len(memory), c.dec_embed_dim)),
+            "confidence": (memory.confidence, (len(memory),)),
         }
         shapes = (
             f"{name} {tuple(t.shape)} instead of {shape}" for name, (t, shape) in wanted.items() if t.shape != shape

@@ -28,7 +28,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from backend.geometry.camera import project, rays, transform
-from backend.geometry.rigid import Similarity, poses_from
+from backend.geometry.rigid import Similarity, poses_from, similarity_of, vector_of
 from backend.streaming.frames import StreamedFrame
 
 from .worlds import World
@@ -107,7 +107,7 @@ class StreamOracle:
         rng = np.random.default_rng([self.seed, index, frame])
         camera = self._drifted(index, frame, rng)
         self._frames.append(frame)
-        self._cameras = np.concatenate([self._cameras, _vector(camera)[None]])
+        self._cameras = np.concatenate([self._cameras, vector_of(camera)[None]])
         head = self._head(camera, rng)
         points_camera, points_world, confidence = self._points(frame, camera, rng)
         self._write(index, frame, points_world)
@@ -126,7 +126,7 @@ class StreamOracle:
     def drift(self, index: int) -> Similarity:
         """What the world of pushed frame `index` is of the true one: `drifted = drift(true)`. For tests only."""
         true = Similarity(1.0, *_split(self.world.world_from_camera[self._frames[index]]))
-        return _similarity(self._cameras[index]).compose(true.inverse())
+        return similarity_of(self._cameras[index]).compose(true.inverse())
 
     def _recognise(self, rgb: np.ndarray) -> int:
         if rgb.shape != self.world.rgb.shape[1:]:
@@ -149,8 +149,8 @@ class StreamOracle:
         length = np.linalg.norm(step[:3, 3])
         wrong_shift = rng.normal(0, e.step_length / 3**0.5, 3) * length
         wrong = Similarity(np.exp(wrong_scale), Rotation.from_rotvec(wrong_turn).as_matrix(), wrong_shift)
-        camera = _similarity(self._cameras[-1]).compose(Similarity(1.0, *_split(step))).compose(wrong)
-        return camera.compose(_similarity(e.pull * self._remembered(camera, frame)))
+        camera = similarity_of(self._cameras[-1]).compose(Similarity(1.0, *_split(step))).compose(wrong)
+        return camera.compose(similarity_of(e.pull * self._remembered(camera, frame)))
 
     def _remembered(self, camera: Similarity, frame: int) -> np.ndarray:
         """(7,) from the camera to where the memory of what it sees has it, times the share of the picture it knows."""
@@ -165,7 +165,7 @@ class StreamOracle:
             return np.zeros(7)
         writers, counts = np.unique(self._writer[seen], return_counts=True)
         true = Similarity(1.0, *_split(world.world_from_camera[frame]))
-        away = [_vector(camera.inverse().compose(self.drift(w)).compose(true)) for w in writers]
+        away = [vector_of(camera.inverse().compose(self.drift(w)).compose(true)) for w in writers]
         patches = width * height / PATCH**2
         return min(1.0, seen.sum() / patches) * np.average(away, axis=0, weights=counts)
 
@@ -249,12 +249,3 @@ def _patches(points: np.ndarray) -> np.ndarray:
 
 def _split(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return pose[:3, :3], pose[:3, 3]
-
-
-def _vector(s: Similarity) -> np.ndarray:
-    """(7,) log scale, turn, shift."""
-    return np.r_[np.log(s.scale), Rotation.from_matrix(s.rotation).as_rotvec(), s.translation]
-
-
-def _similarity(v: np.ndarray) -> Similarity:
-    return Similarity(float(np.exp(v[0])), Rotation.from_rotvec(v[1:4]).as_matrix(), np.array(v[4:]))

@@ -83,11 +83,24 @@ class Similarity:
         return poses_from(self.scale * self.rotation, self.translation)
 
 
-def similarity_between(source: np.ndarray, target: np.ndarray, with_scale: bool = True) -> Similarity:
+def vector_of(s: Similarity) -> np.ndarray:
+    """(7,) log scale, turn as a rotation vector, shift of a similarity."""
+    return np.r_[np.log(s.scale), Rotation.from_matrix(s.rotation).as_rotvec(), s.translation]
+
+
+def similarity_of(vector: np.ndarray) -> Similarity:
+    """The similarity of which `vector` (7,) is `vector_of`."""
+    return Similarity(float(np.exp(vector[0])), Rotation.from_rotvec(vector[1:4]).as_matrix(), np.array(vector[4:]))
+
+
+def similarity_between(
+    source: np.ndarray, target: np.ndarray, with_scale: bool = True, weight: np.ndarray | None = None
+) -> Similarity:
     """The similarity that brings (N, 3) `source` nearest to (N, 3) `target` in the least-squares sense.
 
-    Umeyama 1991, equations 34-43. Raises ValueError when the points do not determine it: fewer than three, not
-    finite, or all on one line (then the rotation about that line is free).
+    `weight` (N,) is of each point's squared distance, 1 by default. Umeyama 1991, equations 34-43. Raises ValueError
+    when the points do not determine it: fewer than three, not finite, or all on one line (then the rotation about that
+    line is free).
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 3:
@@ -96,12 +109,13 @@ def similarity_between(source: np.ndarray, target: np.ndarray, with_scale: bool 
         raise ValueError("the points are not all finite")
     if is_straight(source) or is_straight(target):
         raise ValueError("the points lie on one line or in one place, so no similarity is determined")
-    source_mean, target_mean = source.mean(0), target.mean(0)
+    share = np.full(len(source), 1 / len(source)) if weight is None else weight / weight.sum()
+    source_mean, target_mean = share @ source, share @ target
     a, b = source - source_mean, target - target_mean
-    u, singular, vt = np.linalg.svd(b.T @ a / len(a))
+    u, singular, vt = np.linalg.svd((share[:, None] * b).T @ a)
     signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
     rotation = (u * signs) @ vt
-    scale = float((singular * signs).sum() / (a**2).sum(1).mean()) if with_scale else 1.0
+    scale = float((singular * signs).sum() / (share @ (a**2).sum(1))) if with_scale else 1.0
     return Similarity(scale, rotation, target_mean - scale * rotation @ source_mean)
 
 

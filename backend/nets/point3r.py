@@ -125,11 +125,15 @@ class Point3RNet(nn.Module):
     def encode(self, images: Tensor) -> Tensor:
         """Tokens (B, T, enc_embed_dim) float32 of pictures (B, 3, H, W) in -1..1."""
         with self.precision.applied():
-            rotate = self._encoder_rotation(self.config.grid(*images.shape[-2:]), images.device)
+            rotate = self.encoder_rotation(self.config.grid(*images.shape[-2:]), images.device)
             x = self.patch_embed(images).float()
             for block in self.enc_blocks:
                 x = block(x, rotate)
             return self.enc_norm(x)
+
+    def encoder_rotation(self, grid: tuple[int, int], device: torch.device) -> Rotary2D:
+        """How the picture's encoder turns its tokens: in float32, where the original has half precision."""
+        return self._rotation(grid, self.config.enc_embed_dim // self.config.enc_num_heads, device)
 
     def placed(self, patches: Tensor, pointers: Tensor) -> Placed:
         """The turns of a frame whose patches are about at `patches` (T, 3) in the world, and of pointers (P, 3)."""
@@ -225,10 +229,6 @@ class Point3RNet(nn.Module):
     def _encoder(self, depth: int, heads: int) -> nn.ModuleList:
         c = self.config
         return nn.ModuleList(EncoderBlock(c.enc_embed_dim, heads, c.mlp_ratio) for _ in range(depth))
-
-    def _encoder_rotation(self, grid: tuple[int, int], device: torch.device) -> Rotary2D:
-        """That of the picture's encoder; in float32, where the published one has half precision."""
-        return self._rotation(grid, self.config.enc_embed_dim // self.config.enc_num_heads, device)
 
     def _rotation(self, grid: tuple[int, int], head_width: int, device: torch.device) -> Rotary2D:
         return rotary_2d(grid_positions(grid, device), head_width, self.config.rope_base)

@@ -7,11 +7,15 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import mast3r, monst3r
+from . import mast3r, monst3r, point3r
 from .rows import Check, guarded
 
 #: System -> its parts. Another system is a module with such a table, and a line here.
-SYSTEMS: dict[str, Mapping[str, Check]] = {"monst3r": monst3r.CHECKS, "mast3r": mast3r.CHECKS}
+SYSTEMS: dict[str, Mapping[str, Check]] = {
+    "monst3r": monst3r.CHECKS,
+    "mast3r": mast3r.CHECKS,
+    "point3r": point3r.CHECKS,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from torch.nn.functional import max_pool2d
 
 from ..align.start import similarities
 
-#: Pixels on a picture of this width by which a place may be off in it.
+#: A place may be off by one pixel in a picture of this width, by more in larger ones.
 SLACK_WIDTH = 256
 #: How badly points in the camera and in the world may agree, relative to their distance, for a frame to judge places.
 AGREED = 0.05
@@ -23,8 +23,9 @@ CLOSEST = 1e-3
 class Sight:
     """One frame as a judge of places, all on one device.
 
-    `nearest` and `farthest` (H, W): the least and the most depth within the slack of each pixel, 0 where one of them
-    is unknown, or all of them. `camera_from_world` (4, 4) may hold a scale. `lens` (4,): fx, fy, cx, cy in pixels.
+    `depth` (H, W), 0 where it is unknown, and there also `nearest` and `farthest` (H, W): the least and the most known
+    depth within the slack of each pixel. `camera_from_world` (4, 4) may hold a scale. `lens` (4,): fx, fy, cx, cy in
+    pixels.
     """
 
     depth: torch.Tensor
@@ -38,8 +39,9 @@ class Sight:
         """A frame with `depth` (H, W), which is 0 or not finite where it is unknown."""
         known = torch.where(torch.isfinite(depth) & (depth > CLOSEST), depth, 0.0).float()
         reach = max(1, round(depth.shape[1] / SLACK_WIDTH))
-        near = -_highest(torch.where(known > 0, -known, 0.0), reach)
-        return cls(known, near, _highest(known, reach), camera_from_world.float(), lens.float())
+        near = -_highest(torch.where(known > 0, -known, -torch.inf), reach)
+        near, far = (torch.where(known > 0, of, 0.0) for of in (near, _highest(known, reach)))
+        return cls(known, near, far, camera_from_world.float(), lens.float())
 
     def look(self, positions: torch.Tensor) -> Look:
         """What the frame says of (..., 3) places of the world."""

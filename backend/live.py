@@ -101,8 +101,8 @@ def tracks_frame(
     )
 
 
-def show_capture(run: Run, capture: Capture) -> None:
-    """Show every frame of a capture that is not finished yet."""
+def show_capture(run: Run, capture: Capture, world: int = 0) -> None:
+    """Show every frame of a capture that is not finished yet; `world` as in `LiveFrame`."""
 
     def frame_of(t: int) -> LiveFrame | None:
         return depth_frame(
@@ -114,6 +114,7 @@ def show_capture(run: Run, capture: Capture) -> None:
             world_from_camera=capture.world_from_camera[t],
             intrinsics=capture.intrinsics[t],
             dynamic=capture.dynamic[t],
+            world=world,
         )
 
     run.show(lambda: map(frame_of, range(capture.frame_count)))

@@ -218,7 +218,7 @@ def _save(array: np.ndarray, path: Path) -> None:
                 return os.link(array.filename, path)
             except OSError:  # another disk, or one without links
                 pass
-    np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+    np.save(path, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False)  # one of 0-d has become 1-d
 
 
 def file_digest(path: Path, check: Callable[[], None] = lambda: None) -> str:

@@ -29,6 +29,7 @@ REGISTRY: dict[str, tuple[str, str]] = {
     "classical": ("classical", "ClassicalEngine"),
     "monst3r": ("monst3r", "MonST3REngine"),
     "mast3r": ("mast3r", "MASt3REngine"),
+    "point3r": ("point3r", "Point3REngine"),
     "localise": ("localise", "LocaliseEngine"),
 }
 

@@ -12,6 +12,7 @@ A pose that even the head does not have is NaN, never an identity matrix.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -115,6 +116,31 @@ class PoseTracker:
         pose = self._steadied(view, said)
         self._before = (view, said, pose) if pose.found else None
         return pose
+
+    def save(self) -> dict[str, np.ndarray]:
+        """The state after the frames so far as plain arrays, from which `restore` goes on bit for bit."""
+        state = {"logs": np.array(self._logs), "steps": np.array(self._steps).reshape(-1, 7)}
+        if self._before is None:
+            return state
+        view, *poses = self._before
+        state |= {"grey": view.grey, "depth": view.depth, "lens": np.array([view.focal_px, *view.centre])}
+        for name, pose in zip(("said", "pose"), poses):
+            state |= {name: pose.world_from_camera, f"{name}.scale": np.array([pose.scale])}
+        return state
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a saved state."""
+        self._logs = [float(value) for value in state["logs"]]
+        self._steps = deque((np.array(step) for step in state["steps"]), maxlen=LEARN)
+        self._before = None
+        if "grey" not in state:
+            return
+        focal, *centre = (float(value) for value in state["lens"])
+        view = View(np.array(state["grey"]), np.array(state["depth"]), focal, tuple(centre))
+        said, pose = (
+            FramePose(np.array(state[name]), float(state[f"{name}.scale"][0]), "kept", 0.0) for name in ("said", "pose")
+        )
+        self._before = view, said, pose
 
     def _steadied(self, view: View, said: FramePose) -> FramePose:
         """The pose that the network said and the step that the pictures show, each by its worth."""

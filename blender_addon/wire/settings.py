@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .engine_settings import ClassicalSettings, LocaliseSettings, MASt3RSettings, MonST3RSettings
+from .engine_settings import ClassicalSettings, LocaliseSettings, MASt3RSettings, MonST3RSettings, Point3RSettings
 from .errors import UserError
 from .options import Settings, option
 
@@ -106,6 +106,15 @@ ENGINES: dict[str, EngineInfo] = {
         licence="CC-BY-NC-SA-4.0",
         commercial_use=False,
         settings=MASt3RSettings,
+        least_frames=2,
+    ),
+    "point3r": EngineInfo(
+        name="point3r",
+        label="Point3R",
+        description="Long clips in one pass, in metres, shown as they come, by a network: weights of 3.3 GB",
+        licence="CC-BY-NC-SA-4.0",
+        commercial_use=False,
+        settings=Point3RSettings,
         least_frames=2,
     ),
 }

@@ -15,11 +15,13 @@ from backend.clip import Clip
 from backend.engines import REGISTRY, Engine, load_engine
 from backend.engines.mast3r import MASt3REngine
 from backend.engines.monst3r import MonST3REngine
+from backend.engines.point3r import Point3REngine
 from backend.geometry.camera import unproject
 from backend.geometry.trajectory import absolute_trajectory_error
 from backend.known_cameras import KnownCameras
 from backend.mast3r.models import LaterViews
 from backend.pipeline import with_movers
+from backend.point3r.models import LaterStream
 from backend.run import Run
 from backend.wire import (
     CONFIDENCE_MEASURED,
@@ -37,6 +39,7 @@ from backend.wire import (
     write_capture,
 )
 from tests.pair_oracle import EXACT, Errors, FlowOracle, PairOracle
+from tests.stream_oracle import StreamOracle
 from tests.view_oracle import ViewOracle
 from tests.worlds import World, as_capture, film, hand_held, look, sliding_box
 
@@ -108,8 +111,18 @@ class MASt3RWithOracle(MASt3REngine):
         return LaterViews(lambda: ViewOracle(self.scene.seen)), ()
 
 
+class Point3RWithOracle(Point3REngine):
+    """Point3R without its network."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+
+    def stream_source(self, options, device):
+        return LaterStream(lambda: StreamOracle(self.scene.seen)), ()
+
+
 #: Engines whose networks see a smaller picture, with an oracle in their networks' place.
-WITH_ORACLE = {"monst3r": MonST3RWithOracle, "mast3r": MASt3RWithOracle}
+WITH_ORACLE = {"monst3r": MonST3RWithOracle, "mast3r": MASt3RWithOracle, "point3r": Point3RWithOracle}
 
 
 @dataclass(frozen=True)
@@ -175,6 +188,15 @@ CASES = {
         parallax=False,
         takes_poses=True,
         finds_movers=False,
+    ),
+    "point3r": Case(
+        job("point3r", long_side=WIDTH // SEEN),
+        sure=1.5,
+        depth_error=0.03,
+        mask_iou=0.7,
+        velocity_error=0.2,
+        parallax=False,
+        takes_poses=True,
     ),
 }
 each_engine = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -415,6 +437,8 @@ def test_cancelling_stops_within_the_first_stage(case, moving, tmp_path):
         ("monst3r", {"flow": "none"}, "monst3r"),
         ("monst3r", {"mode": "preview"}, "monst3r"),
         ("mast3r", {}, "mast3r"),
+        ("point3r", {}, "point3r"),
+        ("point3r", {"flow": "raft_small"}, "point3r raft_small"),
     ],
 )
 def test_missing_weights_are_told_together_before_anything_begins(engine, options, missing, tmp_path, monkeypatch):

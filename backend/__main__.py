@@ -14,8 +14,9 @@ from pathlib import Path
 
 from . import logs
 from .cli.options import add_fields, add_settings, chosen_engine
+from .evaluation.benchmarks import BENCHMARKS, SUITES
 from .server.process import WORKER_COMMAND
-from .wire import TASKS, UserError
+from .wire import TASKS, ClipSettings, UserError
 
 #: Command -> (module in backend/cli, one line of help); the function has the command's name.
 COMMANDS = {
@@ -26,7 +27,7 @@ COMMANDS = {
     "scale": ("scale", "measure how many metres the unit of a capture is, and note it in the capture"),
     "engines": ("others", "list the engines"),
     "weights": ("weights", "list, get and verify the weights that engines need"),
-    "evaluate": ("others", "compare a capture with the truth of its clip"),
+    "evaluate": ("evaluate", "compare a capture with the truth of its clip, or an engine with a benchmark"),
     "doctor": ("doctor", "tell what the backend finds on this machine, and what to do where something is wrong"),
     "ping": ("control", "say whether the server answers, and which one it is"),
     "stop": ("control", "end the server"),
@@ -35,7 +36,7 @@ COMMANDS = {
     "metrics": ("metrics", "show what the server counts: jobs, times of stages, memory, transfers"),
     "keys": ("keys", "let clients on other machines in, or throw them out"),
 }
-RUNS_WORKERS = ("serve", "reconstruct", "localise")
+RUNS_WORKERS = ("serve", "reconstruct", "localise", "evaluate")
 
 
 def main(arguments: Sequence[str] | None = None, worker_command: Sequence[str] = WORKER_COMMAND) -> int:
@@ -136,15 +137,7 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     get.add_argument("--in-place", action="store_true", help="with --from: use the file where it is, do not copy it")
     get.add_argument("--offline", action="store_true", help="take what other programs downloaded, or fail")
 
-    add["evaluate"].add_argument("capture", type=Path, help="folder of a capture")
-    add["evaluate"].add_argument(
-        "truth", type=Path, nargs="?", help="truth.npz, or a folder with poses.txt, depth or masks of the clip"
-    )
-    add["evaluate"].add_argument("--poses", type=Path, help="true cameras: TUM file, camera to world, OpenCV axes")
-    add["evaluate"].add_argument("--depth", type=Path, help="true depth: .npy, .npz, or a folder of .npy or .png")
-    add["evaluate"].add_argument("--depth-scale", type=float, help="what a depth of 1 is in the .png files")
-    add["evaluate"].add_argument("--max-depth", type=float, default=float("inf"), help="leave out what is farther")
-    add["evaluate"].add_argument("--masks", type=Path, help="true masks: folder of images, not black where it moves")
+    add_evaluate(add["evaluate"], arguments)
 
     deeds = add["keys"].add_subparsers(dest="deed", required=True, metavar="new | allow | list | revoke")
     for deed, words in (
@@ -171,6 +164,11 @@ def add_job(parser: argparse.ArgumentParser) -> None:
     """What every job without a server can be told."""
     parser.add_argument("--masks", type=Path, help="folder of known masks, one for each frame used; white moves")
     parser.add_argument("--intrinsics", type=Path, help="known fx fy cx cy in plate pixels, one row or one a frame")
+    add_running(parser)
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """How jobs without a server run."""
     parser.add_argument("--device", default="auto", help="what networks run on: cpu, cuda, cuda:1 (the best there is)")
     parser.add_argument("--replace", action="store_true", help="replace an earlier capture in the folder")
     parser.add_argument(
@@ -179,6 +177,43 @@ def add_job(parser: argparse.ArgumentParser) -> None:
         dest="cache",
         help="compute everything anew, and keep nothing for later jobs",
     )
+
+
+def add_evaluate(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """What `evaluate` can be told: with --suite it is about a benchmark, without about one capture."""
+    chosen = any(word.partition("=")[0] == "--suite" for word in arguments)
+    parser.add_argument(
+        "--suite",
+        choices=SUITES,
+        required=chosen,
+        help="measure the sequences of a benchmark (other options then: see --suite pose --help)",
+    )
+    if chosen:
+        parser.add_argument("folder", type=Path, help="the folder that the benchmark was unpacked to")
+        parser.add_argument("--benchmark", choices=list(BENCHMARKS), required=True, help="how the folder is laid out")
+        parser.add_argument(
+            "--out",
+            type=Path,
+            required=True,
+            help="folder of captures, one for each sequence, made where they are missing; the figures are written here",
+        )
+        parser.add_argument("--sequences", default="", metavar="A,B", help="only these (those that papers take)")
+        parser.add_argument("--every", type=int, default=0, metavar="N", help="take every n-th frame (as papers do)")
+        parser.add_argument("--most", type=int, default=0, metavar="N", help="take at most n frames (as papers do)")
+        add_running(parser)
+        frames = ("first_frame", "last_frame", "frame_step")
+        add_settings(parser, chosen_engine(arguments), leave=frames)
+        parser.set_defaults(engine=None, **{name: getattr(ClipSettings(), name) for name in frames})
+        return
+    parser.add_argument("capture", type=Path, help="folder of a capture")
+    parser.add_argument(
+        "truth", type=Path, nargs="?", help="truth.npz, or a folder with poses.txt, depth or masks of the clip"
+    )
+    parser.add_argument("--poses", type=Path, help="true cameras: TUM file, camera to world, OpenCV axes")
+    parser.add_argument("--depth", type=Path, help="true depth: .npy, .npz, or a folder of .npy or .png")
+    parser.add_argument("--depth-scale", type=float, help="what a depth of 1 is in the .png files")
+    parser.add_argument("--max-depth", type=float, default=float("inf"), help="leave out what is farther")
+    parser.add_argument("--masks", type=Path, help="true masks: folder of images, not black where it moves")
 
 
 def add_serve(parser: argparse.ArgumentParser) -> None:

@@ -17,10 +17,10 @@ def chosen_engine(arguments: Sequence[str]) -> str:
     return engine if engine in ENGINES else JobSettings().engine
 
 
-def add_settings(parser: argparse.ArgumentParser, engine: str) -> None:
-    """Add an option for the engine and for every field of its job settings."""
+def add_settings(parser: argparse.ArgumentParser, engine: str, leave: Sequence[str] = ()) -> None:
+    """Add an option for the engine and for every field of its job settings, but not those to `leave`."""
     parser.add_argument("--engine", choices=list(ENGINES), default=engine, help="what reconstructs (%(default)s)")
-    add_fields(parser, f"{ENGINES[engine].label} engine", ENGINES[engine].settings)
+    add_fields(parser, f"{ENGINES[engine].label} engine", ENGINES[engine].settings, leave)
 
 
 def add_fields(

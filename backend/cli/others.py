@@ -1,4 +1,4 @@
-"""The small commands: `export`, `engines`, `evaluate`."""
+"""The small commands: `export`, `engines`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,4 @@ def engines(options: argparse.Namespace) -> int:
     for engine in ENGINES.values():
         terms = "commercial use allowed" if engine.commercial_use else "no commercial use"
         print(f"{engine.name:<12} {engine.description} ({engine.licence}; {terms})")
-    return 0
-
-
-def evaluate(options: argparse.Namespace) -> int:
-    """Compare a capture with the truth of its clip."""
-    from ..evaluate import main_evaluate
-
-    names = ("poses", "depth", "masks", "depth_scale", "max_depth")
-    print(main_evaluate(options.capture, options.truth, **{name: getattr(options, name) for name in names}))
     return 0

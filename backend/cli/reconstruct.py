@@ -35,6 +35,24 @@ def carry_out(
     options: argparse.Namespace, settings: JobSettings, worker_command: Sequence[str], reference: Path | None = None
 ) -> int:
     """Do one job in a worker, and print what became of it; the exit code. `reference` is a capture that it needs."""
+    began = time.monotonic()
+    outcome, log = in_worker(options, settings, worker_command, reference)
+    if outcome.state == "cancelled":
+        print("Cancelled; nothing was left behind", file=sys.stderr)
+        return INTERRUPTED
+    if outcome.state == "failed":
+        if outcome.bug:
+            print(log.read_text(encoding="utf-8", errors="replace")[-8000:], file=sys.stderr)
+        print(UserError(outcome.message, outcome.hint), file=sys.stderr)
+        return 1
+    print(summary(read_capture(options.out), time.monotonic() - began))
+    return 0
+
+
+def in_worker(
+    options: argparse.Namespace, settings: JobSettings, worker_command: Sequence[str], reference: Path | None = None
+) -> tuple[Outcome, Path]:
+    """Do one job in a worker and show its progress: how it ended, and its log, which is kept if that was a bug."""
     out = options.out.absolute()
     capture_format.check_output_folder(out, replace=options.replace)
     clip, masks, poses, intrinsics, reference = (
@@ -46,7 +64,6 @@ def carry_out(
     home = paths.make_private(paths.home())
     log_file = paths.logs_folder(home) / f"reconstruct-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     new_parents = [p for p in out.parents if not p.exists()]
-    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="scratch-", dir=home) as scratch, _Interrupts() as interrupts:
         spec = {
             "clip": {"path": str(clip)},
@@ -68,16 +85,7 @@ def carry_out(
         _tidy(out, worker.pid, new_parents)
     if not outcome.bug:
         log_file.unlink(missing_ok=True)
-    if outcome.state == "cancelled":
-        print("Cancelled; nothing was left behind", file=sys.stderr)
-        return INTERRUPTED
-    if outcome.state == "failed":
-        if outcome.bug:
-            print(log_file.read_text(encoding="utf-8", errors="replace")[-8000:], file=sys.stderr)
-        print(UserError(outcome.message, outcome.hint), file=sys.stderr)
-        return 1
-    print(summary(read_capture(out), time.monotonic() - began))
-    return 0
+    return outcome, log_file
 
 
 def summary(capture: Capture, seconds: float) -> str:

@@ -37,6 +37,18 @@ def read_poses(path: Path, clip: ClipInfo) -> tuple[np.ndarray, str]:
     if those tell nothing, to the capture's frames in order, or to the clip's frames by number, as their count says.
     Raises UserError when the file is not that, or none of it fits.
     """
+    times, poses = tum_rows(path)
+    row, how = _rows_of_frames(times, clip, path)
+    found = np.full((len(clip.frame_indices), 4, 4), np.nan)
+    found[row >= 0] = poses[row[row >= 0]]
+    return found, how
+
+
+def tum_rows(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) times and (N, 4, 4) world_from_camera of a TUM file, rows of `time x y z qx qy qz qw`.
+
+    Raises UserError when the file is not that.
+    """
     try:
         with warnings.catch_warnings(action="ignore"):  # of an empty file
             rows = np.loadtxt(path, dtype=np.float64, comments="#", ndmin=2)
@@ -49,10 +61,7 @@ def read_poses(path: Path, clip: ClipInfo) -> tuple[np.ndarray, str]:
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
     poses[:, :3, :3] = Rotation.from_quat(rows[:, 4:]).as_matrix()
     poses[:, :3, 3] = rows[:, 1:4]
-    row, how = _rows_of_frames(rows[:, 0], clip, path)
-    found = np.full((len(clip.frame_indices), 4, 4), np.nan)
-    found[row >= 0] = poses[row[row >= 0]]
-    return found, how
+    return rows[:, 0], poses
 
 
 def _rows_of_frames(times: np.ndarray, clip: ClipInfo, path: Path) -> tuple[np.ndarray, str]:
@@ -82,17 +91,17 @@ def read_depth(path: Path, clip: ClipInfo, scale: float | None = None) -> Pictur
     path = Path(path)
     if path.is_dir():
         files = _files(path, (".npy", ".npz", ".png"))
-        return _of_clip(lambda k: _known(_depth_file(files[k], scale)), len(files), clip, path)
+        return _of_clip(lambda k: known_depth(_depth_file(files[k], scale)), len(files), clip, path)
     depth = _array(path)
     if depth.ndim != 3:
         raise UserError(f"{path} has an array of shape {depth.shape}, not frames x height x width")
-    return _of_clip(lambda k: _known(depth[k]), len(depth), clip, path)
+    return _of_clip(lambda k: known_depth(depth[k]), len(depth), clip, path)
 
 
 def read_masks(path: Path, clip: ClipInfo) -> Pictures:
     """True motion masks (bool) of a capture's frames from a folder of images; what is not black moves."""
     files = _files(Path(path), (".png", ".bmp", ".tif", ".tiff"))
-    return _of_clip(lambda k: _image(files[k]) > 0, len(files), clip, path)
+    return _of_clip(lambda k: read_image(files[k]) > 0, len(files), clip, path)
 
 
 def _of_clip(read: Callable[[int], np.ndarray], count: int, clip: ClipInfo, path: Path) -> Pictures:
@@ -124,7 +133,7 @@ def _depth_file(path: Path, scale: float | None) -> np.ndarray:
         return _array(path)
     if not scale:
         raise UserError("Depth in .png files needs a scale", "give --depth-scale, such as 1000 for millimetres")
-    return _image(path) / scale
+    return read_image(path) / scale
 
 
 def _array(path: Path) -> np.ndarray:
@@ -142,7 +151,8 @@ def _array(path: Path) -> np.ndarray:
         raise UserError(f"{path} is no NumPy array ({error})", "give a .npy or .npz file") from error
 
 
-def _image(path: Path) -> np.ndarray:
+def read_image(path: Path) -> np.ndarray:
+    """(h, w) values of an image, of one in colour the largest of each pixel. Raises UserError when it is none."""
     stored = np.fromfile(path, np.uint8)
     image = cv2.imdecode(stored, cv2.IMREAD_UNCHANGED) if stored.size else None
     if image is None:
@@ -150,7 +160,7 @@ def _image(path: Path) -> np.ndarray:
     return image if image.ndim == 2 else image[..., :3].max(-1)
 
 
-def _known(depth: np.ndarray) -> np.ndarray:
+def known_depth(depth: np.ndarray) -> np.ndarray:
     """Depth with 0 where it is not a positive number."""
     depth = np.asarray(depth, np.float32)
     return np.where(np.isfinite(depth) & (depth > 0), depth, 0)

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..geometry.camera import pixel_centres
 from ..truth import Truth
 from ..wire import Capture, UserError
 from .depth import ALIGNMENTS, DepthError, depth_error
@@ -117,30 +118,41 @@ def standard_figures(
     path = PathError(nan, nan, nan, 0)
     if given.poses is not None:
         path = path_error(capture.world_from_camera, given.poses)
-    estimate, true, seen = np.zeros(0), np.zeros(0), nan
+    depths = Depths(np.zeros(0), np.zeros(0), 0, nan)
     if given.depth is not None:
-        estimate, true, seen = _depths(capture, given, max_depth)
+        depths = compared_depths(capture, given, max_depth)
     names = [name for name in ALIGNMENTS if name != "none" or capture.metric]
     iou, per_frame = (nan, nan) if given.masks is None else _masks(plate_masks, given.masks)
     return Standard(
         path=path,
         matched_by=given.matched_by or "nothing",
-        depth={name: depth_error(estimate, true, name, max_depth) for name in names},
-        seen=seen,
+        depth={name: depth_error(depths.estimate, depths.truth, name, max_depth) for name in names},
+        seen=depths.seen,
         max_depth=max_depth,
         mask_iou=iou,
         mask_frames=per_frame,
     )
 
 
-def _depths(capture: Capture, given: Given, max_depth: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """The capture's depth and the true one (N,), at the true pixels where both are known, and which share that is."""
+@dataclass(frozen=True)
+class Depths:
+    """Depth of a capture and the true one, (N,) each, where both are known.
+
+    `pixels` of the truth were to be compared, of which N may be a sample; `seen` is the share of them that could be.
+    """
+
+    estimate: np.ndarray
+    truth: np.ndarray
+    pixels: int
+    seen: float
+
+
+def compared_depths(capture: Capture, given: Given, max_depth: float) -> Depths:
+    """A capture's depth at the true pixels whose depth is below `max_depth`."""
     height, width = given.depth.read(0).shape
-    plate_w, plate_h = capture.clip.plate_size
     pixels = given.depth_pixels
     if pixels is None:
-        x, y = np.meshgrid((np.arange(width) + 0.5) * plate_w / width, (np.arange(height) + 0.5) * plate_h / height)
-        pixels = np.stack([x, y], axis=-1)
+        pixels = plate_pixels(height, width, capture.clip.plate_size)
     every = int(np.ceil(np.sqrt(height * width * given.depth.count / _MOST_DEPTHS)))
     at = capture.plate_map.to_grid(pixels[::every, ::every])
     estimates, truths, wanted = [], [], 0
@@ -156,7 +168,12 @@ def _depths(capture: Capture, given: Given, max_depth: float) -> tuple[np.ndarra
         estimates.append(found[both])
         truths.append(true[both])
     estimate, true = np.concatenate(estimates), np.concatenate(truths)
-    return estimate, true, len(true) / wanted if wanted else float("nan")
+    return Depths(estimate, true, wanted * every**2, len(true) / wanted if wanted else float("nan"))
+
+
+def plate_pixels(height: int, width: int, plate_size: tuple[int, int]) -> np.ndarray:
+    """(h, w, 2) where on the plate the pixels of a picture stand that covers it evenly."""
+    return pixel_centres(width, height) * plate_size / (width, height)
 
 
 def sampled_depth(depth: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -1,0 +1,127 @@
+"""`evaluate`: a capture against the truth of its clip, or an engine on a benchmark."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..run import Progress, Run
+from ..wire import Capture, JobSettings, PlateMap, UserError, flush, read_capture
+from .options import settings_of
+from .reconstruct import display, in_worker
+
+
+def evaluate(options: argparse.Namespace, worker_command: Sequence[str]) -> int:
+    """Compare, and print the table; the exit code."""
+    if options.suite:
+        return evaluate_suite(options, worker_command)
+    from ..evaluate import main_evaluate
+
+    names = ("poses", "depth", "masks", "depth_scale", "max_depth")
+    print(main_evaluate(options.capture, options.truth, **{name: getattr(options, name) for name in names}))
+    return 0
+
+
+def evaluate_suite(options: argparse.Namespace, worker_command: Sequence[str]) -> int:
+    """Measure the sequences of a benchmark, print the table and write the figures; 1 when a sequence failed."""
+    from ..evaluation.benchmarks import BENCHMARKS, chosen_takes
+    from ..evaluation.measures import measure_pose, measure_reconstruction, measure_single_depth, measure_video_depth
+    from ..evaluation.suites import TABLES, Result, measure_all
+
+    benchmark = BENCHMARKS[options.benchmark]
+    names = tuple(filter(None, options.sequences.split(",")))
+    takes = chosen_takes(options.folder, options.benchmark, options.suite, names, options.every, options.most)
+    settings = settings_of(options) if options.engine else None
+    if settings is None and options.suite == "mono-depth":
+        raise UserError("Depth of single pictures needs a network", "choose an --engine")
+
+    def captured(take: Any) -> Capture:
+        return _capture(take, settings, options, worker_command)
+
+    measures: dict[str, Callable[[Any], Any]] = {
+        "mono-depth": lambda take: measure_single_depth(take, _singles(take, settings, options), benchmark.max_depth),
+        "video-depth": lambda take: measure_video_depth(take, captured(take), benchmark.max_depth),
+        "pose": lambda take: measure_pose(take, captured(take)),
+        "reconstruction": lambda take: measure_reconstruction(take, captured(take)),
+    }
+    about = {
+        "folder": str(options.folder.absolute()),
+        "every": options.every or benchmark.suites[options.suite].every,
+        "job": settings.to_json() if settings else None,
+    }
+    rows = measure_all(takes, measures[options.suite], lambda text: print(text, file=sys.stderr, flush=True))
+    result = Result(TABLES[options.suite], benchmark.title, rows, about)
+    print(result.table())
+    path = options.out / f"{options.suite}-{options.benchmark}.json"
+    _write(path, result.to_json())
+    print(f"All figures are in {path}")
+    return 1 if result.failed else 0
+
+
+def _capture(
+    take: Any, settings: JobSettings | None, options: argparse.Namespace, worker_command: Sequence[str]
+) -> Capture:
+    """The capture of a take in the folder of captures: the one that is there, or a new one."""
+    out = options.out.absolute() / take.name
+    if (out / "capture.json").is_file() and not (settings and options.replace):
+        return read_capture(out)
+    if settings is None:
+        raise UserError(f"There is no capture in {out}", "make one, or choose an --engine")
+    with tempfile.TemporaryDirectory(prefix="kinora-") as folder:
+        for number, frame in enumerate(take.frames):
+            _stand_in(frame.image.absolute(), Path(folder) / f"taken_{number:06d}{frame.image.suffix.lower()}")
+        given = {"clip": Path(folder), "out": out, "masks": None, "poses": None, "intrinsics": None}
+        job = argparse.Namespace(**vars(options) | given)
+        outcome, log = in_worker(job, settings, worker_command)
+    if outcome.state == "cancelled":
+        raise KeyboardInterrupt
+    if outcome.state == "failed":
+        raise UserError(outcome.message, f"see {log}" if outcome.bug else outcome.hint)
+    return read_capture(out)
+
+
+def _singles(take: Any, settings: JobSettings, options: argparse.Namespace) -> Iterator[tuple[np.ndarray, PlateMap]]:
+    """Depth of each picture of a take by itself; see `single_depths`."""
+    from ..singles import single_depths
+
+    with display() as show:
+
+        def report(progress: Progress) -> None:
+            show({"t": "progress", **vars(progress)})
+
+        stage = "Looking at pictures"
+        run = Run(report=report, device=options.device, plan=((stage, 1.0),))
+        with run.stage(stage):
+            yield from single_depths([frame.image for frame in take.frames], settings, run)
+
+
+def _stand_in(image: Path, path: Path) -> None:
+    """An image under another name: a link, or a copy where there are no links."""
+    try:
+        os.symlink(image, path)
+    except OSError:
+        shutil.copyfile(image, path)
+
+
+def _write(path: Path, figures: dict[str, Any]) -> None:
+    """Write JSON that appears whole or not at all."""
+    beside = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        flush(beside)
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise UserError(
+            f"The figures could not be written to {path} ({error.strerror})", "choose another --out"
+        ) from error

@@ -49,7 +49,7 @@ def observe(
     problem: SparseProblem, most_matches: int = MOST_MATCHES, centre: tuple[float, float] | None = None
 ) -> Observations:
     """All matches of some confidence whose ends have a depth, in both directions. `centre` stands for the middle of the
-    picture where that is not where the lenses look."""
+    picture where that is not where the lenses look. Matches may lie between pixels: depth is that of the nearest."""
     width, height = problem.size
     columns, rows = width // BLOCK, height // BLOCK
     log_depths = np.stack([_log_depth(view) for view in problem.views]) if problem.views else np.zeros((0, 1, 1))
@@ -62,7 +62,7 @@ def observe(
         if share < 1:
             chosen = np.linspace(0, len(a), int(len(a) * share), endpoint=False).astype(np.int64)
             a, b, confidence = a[chosen], b[chosen], confidence[chosen]
-        depth_a, depth_b = log_depths[pair.i, a[:, 1], a[:, 0]], log_depths[pair.j, b[:, 1], b[:, 0]]
+        depth_a, depth_b = (log_depths[n, y, x] for n, (x, y) in ((pair.i, _nearest(a)), (pair.j, _nearest(b))))
         keep = (confidence > 0) & np.isfinite(depth_a) & np.isfinite(depth_b)
         parts.append((number, pair.i, pair.j, a[keep], b[keep], depth_a[keep], depth_b[keep], confidence[keep]))
     usual = np.median(np.concatenate([p[-1] for p in parts])) if any(len(p[-1]) for p in parts) else 1.0
@@ -71,7 +71,8 @@ def observe(
     def directed(number, i, j, a, b, depth_a, depth_b, confidence) -> dict[str, np.ndarray]:
         count = len(a)
         block_a, block_b = (
-            n * rows * columns + (p[:, 1] // BLOCK) * columns + p[:, 0] // BLOCK for n, p in ((i, a), (j, b))
+            n * rows * columns + (y // BLOCK) * columns + x // BLOCK
+            for n, (x, y) in ((i, _nearest(a)), (j, _nearest(b)))
         )
         order = np.argsort(block_a, kind="stable")
         values = {
@@ -95,6 +96,11 @@ def observe(
         both = [directed(0, 0, 0, np.zeros((0, 2), np.int64), np.zeros((0, 2), np.int64), *np.zeros((3, 0)))]
     arrays = {name: np.concatenate([p[name] for p in both]) for name in both[0]}
     return Observations(**arrays, anchors_per_frame=rows * columns)
+
+
+def _nearest(xy: np.ndarray) -> np.ndarray:
+    """(2, M) columns and rows of the pixels nearest to (M, 2)."""
+    return np.floor(xy + 0.5).astype(np.int64).T
 
 
 def _log_depth(view) -> np.ndarray:

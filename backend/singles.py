@@ -67,7 +67,7 @@ def _of_streams(
     engine, pictures: np.ndarray, options: Settings, device: torch.device, run: Run
 ) -> Iterator[np.ndarray]:
     """The first frame of a stream, again and again."""
-    stream, _ = engine.stream_source(pictures, options, device, run)
+    stream, _ = engine.stream_source(options, device)
     for picture in run.steps(pictures):
         stream.reset()
         yield stream.push(picture).points_camera[..., 2]

@@ -11,6 +11,7 @@ import pytest
 from backend.__main__ import main
 from backend.engines.mast3r import MASt3REngine
 from backend.engines.monst3r import MonST3REngine
+from backend.engines.point3r import Point3REngine
 from backend.evaluation.benchmarks import BENCHMARKS, chosen_takes
 from backend.evaluation.measures import (
     frames_of,
@@ -24,7 +25,8 @@ from backend.evaluation.suites import TABLES, Result, measure_all
 from backend.geometry.rigid import Similarity
 from backend.run import Run
 from backend.singles import single_depths
-from backend.wire import JobSettings, MASt3RSettings, MonST3RSettings, PlateMap, UserError, read_capture, write_capture
+from backend.streaming.frames import StreamedFrame
+from backend.wire import ENGINES, JobSettings, PlateMap, UserError, read_capture, write_capture
 from tests.evaluation.benchmark_folders import WRITE
 from tests.evaluation.benchmark_pipeline import CAPTURE, FRAMES, HEIGHT, WIDTH, WORLD, of_frames
 from tests.pair_oracle import EXACT, PairOracle
@@ -119,18 +121,38 @@ def test_each_picture_has_a_scale_of_its_own(tmp_path):
     assert measure_single_depth(take, half, np.inf).figures["delta_125"] < 0.8
 
 
-ORACLES = {
-    "monst3r": (MonST3REngine, "pair_source", lambda world: PairOracle(world, EXACT), MonST3RSettings()),
-    "mast3r": (
-        MASt3REngine,
-        "view_source",
-        lambda world: ViewOracle(
-            replace(world, **{name: np.repeat(getattr(world, name), 2, 0) for name in WORLD_FIELDS}), EXACT
-        ),
-        MASt3RSettings(),
-    ),
-}
 WORLD_FIELDS = ("rgb", "depth", "dynamic", "world_from_camera", "intrinsics")
+
+
+class FirstFrames:
+    """A stream that knows each next picture of a world, so long as it is the first after a reset."""
+
+    def __init__(self, world):
+        self.world, self.seen, self.fresh = world, 0, False
+
+    def reset(self):
+        self.fresh = True
+
+    def push(self, rgb):
+        assert self.fresh
+        assert rgb.shape == self.world.rgb[0].shape
+        k, self.seen, self.fresh = self.seen, self.seen + 1, False
+        depth = self.world.depth[k]
+        ones = np.ones_like(depth)
+        points = np.stack([0 * depth, 0 * depth, 2.5 * depth], axis=-1)
+        return StreamedFrame(0, points, ones, points, ones, np.eye(4), 1)
+
+
+def doubled(world):
+    """Each frame of a world twice, as pairs of pictures with themselves are asked for."""
+    return replace(world, **{name: np.repeat(getattr(world, name), 2, 0) for name in WORLD_FIELDS})
+
+
+ORACLES = {
+    "monst3r": (MonST3REngine, "pair_source", lambda world: PairOracle(world, EXACT)),
+    "mast3r": (MASt3REngine, "view_source", lambda world: ViewOracle(doubled(world), EXACT)),
+    "point3r": (Point3REngine, "stream_source", FirstFrames),
+}
 
 
 @pytest.mark.parametrize("engine", ORACLES)
@@ -138,10 +160,10 @@ def test_networks_are_asked_about_each_picture_alone_squeezed_and_not_cropped(tm
     """The picture of 64 x 48 becomes 128 x 96; the oracle knows that world."""
     take = take_of(tmp_path, "nyu", "mono-depth").only(0, 3, None)
     large = film(WORLD.world_from_camera[::3], 2 * WORLD.intrinsics[::3], 128, 96)
-    cls, source, oracle, options = ORACLES[engine]
-    monkeypatch.setattr(cls, source, lambda self, pictures, *rest: (oracle(large), ()))
+    cls, source, oracle = ORACLES[engine]
+    monkeypatch.setattr(cls, source, lambda self, *asked: (oracle(large), ()))
     monkeypatch.setattr(cls, "check", lambda self, settings: None)
-    settings = JobSettings(engine=engine, engine_settings=options)
+    settings = JobSettings(engine=engine, engine_settings=ENGINES[engine].settings())
     settings = replace(settings, clip=replace(settings.clip, long_side=128))
     singles = list(single_depths([frame.image for frame in take.frames], settings, Run()))
     assert [depth.shape for depth, _ in singles] == [(96, 128)] * 2

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import point3r_network
+from . import point3r_network, point3r_units
 from .rows import Check, Row, unchecked
 
 #: Files that some check reads, or that are there for people.
@@ -29,5 +29,6 @@ CHECKS: dict[str, Check] = {
     "published-keys": point3r_network.check_keys,
     "streams": point3r_network.check_streams,
     "formula-networks": point3r_network.check_formula,
+    **point3r_units.CHECKS,
     "other-files": other_files,
 }

@@ -13,6 +13,7 @@ from .rows import Check, Row, unchecked
 KNOWN = re.compile(
     r"README\S*|tiny_(dpt|linear)\.json|tiny_dpt\.safetensors|tiny_linear_head\.safetensors"
     r"|tiny_(dpt|linear)_\w+\.npz|\w+_hash\.(json|npz)|full512_keys\.txt"
+    r"|unit_(rope3d|rope2d|fusion|post|camera|preprocess)\.npz"
 )
 
 

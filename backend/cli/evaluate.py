@@ -76,9 +76,11 @@ def _capture(
         return read_capture(out)
     if settings is None:
         raise UserError(f"There is no capture in {out}", "make one, or choose an --engine")
+    from ..evaluation.measures import stand_in_name
+
     with tempfile.TemporaryDirectory(prefix="kinora-") as folder:
-        for number, frame in enumerate(take.frames):
-            _stand_in(frame.image.absolute(), Path(folder) / f"taken_{number:06d}{frame.image.suffix.lower()}")
+        for number, frame in take.numbered.items():
+            _stand_in(frame.image.absolute(), Path(folder) / stand_in_name(number, frame.image))
         given = {"clip": Path(folder), "out": out, "masks": None, "poses": None, "intrinsics": None}
         job = argparse.Namespace(**vars(options) | given)
         outcome, log = in_worker(job, settings, worker_command)

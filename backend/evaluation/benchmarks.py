@@ -91,7 +91,8 @@ def chosen_takes(
 
     def read(name: str) -> Take:
         if name not in found:
-            raise UserError(f"There is no sequence {name} in {root}", f"there are {', '.join(found)}")
+            known = f"there are {', '.join(found)}" if names else "choose others with --sequences"
+            raise UserError(f"There is no sequence {name} in {root}", known)
         take = found[name]().only(chosen.first, every or chosen.every, most or chosen.most)
         if not take.frames:
             raise UserError(f"{name} has no frame from number {chosen.first} on", "get the benchmark again")

@@ -48,15 +48,25 @@ class TrueFrame:
 
 @dataclass(frozen=True)
 class Take:
-    """One sequence of a benchmark. `intrinsics` fx fy cx cy are of its pictures, in edge-origin pixels."""
+    """One sequence of a benchmark, or every `every`-th of its frames from number `first` on.
+
+    `intrinsics` fx fy cx cy are of its pictures, in edge-origin pixels.
+    """
 
     name: str
     frames: tuple[TrueFrame, ...]
     intrinsics: tuple[float, float, float, float] | None = None
+    first: int = 0
+    every: int = 1
 
     def only(self, first: int, every: int, most: int | None) -> Take:
-        """Every `every`-th frame from number `first` on, at most `most` of them."""
-        return replace(self, frames=tuple(islice(self.frames, first, None, every))[:most])
+        """Every `every`-th frame of the whole sequence from number `first` on, at most `most` of them."""
+        return replace(self, frames=tuple(islice(self.frames, first, None, every))[:most], first=first, every=every)
+
+    @property
+    def numbered(self) -> dict[int, TrueFrame]:
+        """The frames by their number in the whole sequence."""
+        return {self.first + self.every * k: frame for k, frame in enumerate(self.frames)}
 
 
 Takes = dict[str, Callable[[], Take]]

@@ -6,6 +6,7 @@ or says too little of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from .clouds import cloud_errors, icp, scale_and_shift
 from .depth import depth_error
 from .files import Pictures
 from .formats import picture_size
-from .layouts import Take
+from .layouts import Take, TrueFrame
 from .path import path_error
 from .standard import Given, compared_depths, plate_pixels, sampled_depth
 
@@ -27,6 +28,8 @@ from .standard import Given, compared_depths, plate_pixels, sampled_depth
 SQUARE, LONG_SIDE = 224, 512
 #: Of clouds with more points than this, every other one is compared, or fewer.
 MOST_POINTS = 2_000_000
+#: See `stand_in_name`.
+_STAND_IN = re.compile(r"whole_(\d{6})")
 #: Name of an alignment of video depth in tables -> that of `evaluation.depth`.
 VIDEO_ALIGNMENTS = {
     "scale": "scale, least absolute",
@@ -51,11 +54,11 @@ def measure_video_depth(take: Take, capture: Capture, max_depth: float) -> Measu
     `metric` is NaN for a capture whose unit is not the metre.
     """
     frames = frames_of(take, capture)
-    width, height = picture_size(take.frames[0].image)
+    width, height = capture.clip.plate_size
 
     def read(k: int) -> np.ndarray:
-        depth = take.frames[frames[k]].depth
-        return np.zeros((height, width), np.float32) if depth is None else depth()
+        frame = frames[k]
+        return np.zeros((height, width), np.float32) if frame is None or frame.depth is None else frame.depth()
 
     depths = compared_depths(capture, Given(depth=Pictures(read, len(frames))), max_depth)
     if not len(depths.truth):
@@ -67,7 +70,7 @@ def measure_video_depth(take: Take, capture: Capture, max_depth: float) -> Measu
             continue
         error = depth_error(depths.estimate, depths.truth, alignment, max_depth)
         figures |= {f"{name}_abs_rel": error.abs_rel, f"{name}_delta_125": error.delta_125}
-    return Measured(figures, len(frames), depths.pixels)
+    return Measured(figures, sum(frame is not None for frame in frames), depths.pixels)
 
 
 def measure_single_depth(take: Take, singles: Iterable[tuple[np.ndarray, PlateMap]], max_depth: float) -> Measured:
@@ -97,7 +100,7 @@ def measure_single_depth(take: Take, singles: Iterable[tuple[np.ndarray, PlateMa
 def measure_pose(take: Take, capture: Capture) -> Measured:
     """ATE and RPE after Sim(3), of the frames whose camera both know."""
     frames = frames_of(take, capture)
-    truth = np.stack([take.frames[k].pose() for k in frames])
+    truth = np.stack([np.full((4, 4), np.nan) if frame is None else frame.pose() for frame in frames])
     error = path_error(capture.world_from_camera, truth)
     if not np.isfinite(error.ate):
         raise UserError("The camera path has no extent to align by", "the camera stands still, or few frames have one")
@@ -111,9 +114,10 @@ def measure_reconstruction(take: Take, capture: Capture) -> Measured:
     """
     if capture.clip.k1 or capture.clip.k2:
         raise UserError("The benchmark has no lens distortion and the capture has", "set the distortion to 0")
-    frames = frames_of(take, capture)
     found, true, first = [], [], None
-    for k, frame in enumerate(take.frames[n] for n in frames):
+    for k, frame in enumerate(frames_of(take, capture)):
+        if frame is None:
+            continue
         pose, own_pose = frame.pose(), capture.world_from_camera[k]
         if not (np.isfinite(pose).all() and np.isfinite(own_pose).all()):
             continue
@@ -141,24 +145,33 @@ def measure_reconstruction(take: Take, capture: Capture) -> Measured:
     return Measured(asdict(errors) | {"points": float(len(truth))}, len(true))
 
 
-def frames_of(take: Take, capture: Capture) -> list[int]:
-    """Which frame of the take each frame of the capture is: by its files' names, or as it counts them."""
-    size = picture_size(take.frames[0].image)
-    if tuple(capture.clip.plate_size) != size:
+def frames_of(take: Take, capture: Capture) -> list[TrueFrame | None]:
+    """The take's frame that each frame of a capture is, None for one that is not taken.
+
+    By the names of their files, or by their numbers in the whole sequence.
+    """
+    size, clip = picture_size(take.frames[0].image), capture.clip
+    if tuple(clip.plate_size) != size:
         raise UserError(
-            f"The capture is of pictures of {tuple(capture.clip.plate_size)}, those of {take.name} have {size}",
+            f"The capture is of pictures of {tuple(clip.plate_size)}, those of {take.name} have {size}",
             "make it of the sequence",
         )
-    place = {frame.image.name: k for k, frame in enumerate(take.frames)}
-    names = [Path(name).name for name in capture.clip.image_names]
-    if names and len(place) == len(take.frames) and place.keys() >= set(names):
-        return [place[name] for name in names]
-    if max(capture.clip.frame_indices) >= len(take.frames):
-        raise UserError(
-            f"The capture goes to frame {max(capture.clip.frame_indices)}, {len(take.frames)} of {take.name} are taken",
-            "make it of the frames that the suite takes",
-        )
-    return list(capture.clip.frame_indices)
+    named = {frame.image.name: frame for frame in take.frames}
+    stood_in = [_STAND_IN.fullmatch(Path(name).stem) for name in clip.image_names]
+    if stood_in and all(stood_in):
+        frames = [take.numbered.get(int(match[1])) for match in stood_in]
+    elif len(named) == len(take.frames) and any(name in named for name in clip.image_names):
+        frames = [named.get(name) for name in clip.image_names]
+    else:
+        frames = [take.numbered.get(number) for number in clip.frame_indices]
+    if not any(frames):
+        raise UserError(f"The capture has none of the frames that are taken of {take.name}", "make it of those")
+    return frames
+
+
+def stand_in_name(number: int, image: Path) -> str:
+    """What the picture of frame `number` of a whole sequence is called in a folder of those that an engine is shown."""
+    return f"whole_{number:06d}{image.suffix.lower()}"
 
 
 def middle_pixels(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

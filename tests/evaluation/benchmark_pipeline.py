@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,25 @@ CAPTURE = as_capture(WORLD)
 def of_frames(frames: list[int], **changes: Any) -> Capture:
     """The capture of some of the world's frames."""
     part = {name: getattr(CAPTURE, name)[frames] for name in ("depth", "confidence", "dynamic", "rgb", "intrinsics")}
-    clip = replace(CAPTURE.clip, frame_indices=tuple(range(len(frames))), timestamps=tuple(range(len(frames))))
+    clip = replace(CAPTURE.clip, frame_indices=tuple(frames), timestamps=tuple(map(float, frames)))
     part |= {"world_from_camera": CAPTURE.world_from_camera[frames], "frames": CAPTURE.frames[: len(frames)]}
     return replace(CAPTURE, **({"clip": clip, "tracks": None} | part | changes))
 
 
 def reconstruct(source: Path, out: Path, settings: JobSettings, run: Run, **given: Any) -> Path:
-    """The world's frames at even steps, as many as there are pictures; refuses a clip that begins with black."""
+    """The world's frames whose numbers the pictures' names end with; refuses a clip that begins with black."""
     pictures = sorted(source.iterdir())
     run.plan = [("Looking", 1.0)]
     with run.stage("Looking"):
         if not cv2.imread(str(pictures[0])).any():
             raise UserError("The first picture is black", "choose another")
-        capture = replace(of_frames(list(range(0, FRAMES, FRAMES // len(pictures)))), settings=settings.to_json())
-    return write_capture(capture, out, replace=given["replace_earlier"])
+        capture = of_frames([int(re.findall(r"\d+", picture.name)[-1]) for picture in pictures])
+        clip = replace(
+            capture.clip,
+            kind="images",
+            image_names=tuple(picture.name for picture in pictures),
+            frame_indices=tuple(range(len(pictures))),
+        )
+    return write_capture(
+        replace(capture, clip=clip, settings=settings.to_json()), out, replace=given["replace_earlier"]
+    )

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from backend.evaluation.measures import (
     measure_single_depth,
     measure_video_depth,
     middle_pixels,
+    stand_in_name,
 )
 from backend.evaluation.suites import TABLES, Result, measure_all
 from backend.geometry.rigid import Similarity
@@ -40,14 +42,20 @@ NEAR = 2e-3
 
 def take_of(root, benchmark, suite, every=1):
     WRITE[benchmark](root, WORLD)
-    (read,) = chosen_takes(root, benchmark, suite, tuple(found(root, benchmark)), every).values()
+    (read,) = chosen_takes(root, benchmark, suite, tuple(reads_of(root, benchmark)), every).values()
     return read()
 
 
-def found(root, benchmark):
+def reads_of(root, benchmark):
     from backend.evaluation import layouts
 
     return getattr(layouts, BENCHMARKS[benchmark].layout)(root)
+
+
+def named(take, capture):
+    """The capture with the names of the take's pictures."""
+    names = tuple(frame.image.name for frame in take.frames)
+    return replace(capture, clip=replace(capture.clip, image_names=names))
 
 
 # Video depth
@@ -57,7 +65,7 @@ def found(root, benchmark):
 def test_depth_that_is_ten_percent_off_has_abs_rel_of_a_tenth_unless_aligned(tmp_path, benchmark):
     take = take_of(tmp_path, benchmark, "video-depth")
     frames = list(range(FRAMES))[-len(take.frames) :]
-    capture = of_frames(frames, depth=1.1 * WORLD.depth[frames])
+    capture = named(take, of_frames(frames, depth=1.1 * WORLD.depth[frames]))
     got = measure_video_depth(take, capture, BENCHMARKS[benchmark].max_depth)
     assert got.frames == len(frames)
     figures = got.figures
@@ -93,18 +101,33 @@ def test_what_the_capture_does_not_know_is_said(tmp_path):
         measure_video_depth(take, replace(CAPTURE, depth=np.zeros_like(depth)), 70)
 
 
-def test_frames_are_found_by_their_files_names_or_else_by_number(tmp_path):
-    take = take_of(tmp_path, "sintel", "video-depth")
-    named = replace(CAPTURE.clip, image_names=tuple(f"frame_{k:04d}.png" for k in (3, 5)))
-    two = of_frames([2, 4], clip=replace(named, frame_indices=(0, 1), timestamps=(0.0, 1.0)))
-    assert frames_of(take, two) == [2, 4]
-    assert measure_video_depth(take, two, 70).figures["metric_abs_rel"] == pytest.approx(0, abs=1e-5)
-    stepped = replace(two, clip=replace(two.clip, image_names=(), frame_indices=(1, 3)))
-    assert frames_of(take, stepped) == [1, 3]
-    with pytest.raises(UserError, match="goes to frame 6, 6 of alley_2 are taken"):
-        frames_of(take, replace(two, clip=replace(two.clip, image_names=(), frame_indices=(1, 6))))
+def test_frames_are_found_by_their_files_names_or_else_by_their_number_in_the_whole_sequence(tmp_path):
+    take = take_of(tmp_path, "sintel", "video-depth", every=2)
+
+    def found(numbers, *names):
+        clip = replace(CAPTURE.clip, frame_indices=numbers, image_names=names, timestamps=(0.0,) * len(numbers))
+        frames = frames_of(take, of_frames([0, 1, 2], clip=clip))
+        return [None if frame is None else take.frames.index(frame) for frame in frames]
+
+    assert found((0, 1, 2), "frame_0003.png", "frame_0004.png", "frame_0005.png") == [1, None, 2]
+    assert found((0, 1, 2), *(stand_in_name(k, Path("a.png")) for k in (0, 2, 4))) == [0, 1, 2]
+    assert found((0, 1, 2), *(stand_in_name(k, Path("a.png")) for k in (0, 1, 2))) == [0, None, 1]
+    assert found((0, 2, 4)) == [0, 1, 2]
+    with pytest.raises(UserError, match="none of the frames that are taken of alley_2"):
+        found((1, 3, 7))
     with pytest.raises(UserError, match="of pictures of"):
         frames_of(take, as_capture(WORLD, plate_size=(128, 96)))
+
+
+def test_frames_that_the_suite_does_not_take_count_in_nothing(tmp_path):
+    take = take_of(tmp_path, "sintel", "pose", every=2)
+    path, depth = WORLD.world_from_camera.copy(), WORLD.depth.copy()
+    path[1::2, 0, 3] += 1
+    depth[1::2] *= 2
+    capture = replace(CAPTURE, world_from_camera=path, depth=depth)
+    assert measure_pose(take, capture).figures["ate"] == pytest.approx(0, abs=1e-5)
+    assert measure_pose(take, capture).frames == 3
+    assert measure_video_depth(take, capture, 70).figures["metric_abs_rel"] == pytest.approx(0, abs=1e-5)
 
 
 # Single images
@@ -185,7 +208,7 @@ def test_the_true_path_in_another_world_has_no_error(tmp_path, benchmark):
     other = Similarity(0.2, translation=np.ones(3))
     frames = [0, *range(2, FRAMES)] if benchmark == "tum" else list(range(FRAMES))
     path = other.apply_to_poses(WORLD.world_from_camera[frames])
-    got = measure_pose(take, of_frames(frames, world_from_camera=path))
+    got = measure_pose(take, named(take, of_frames(frames, world_from_camera=path)))
     assert got.frames == FRAMES - (benchmark != "sintel")  # one has no pose, or is lost
     assert got.figures == pytest.approx({"ate": 0, "rpe": 0, "rpe_deg": 0}, abs=2e-5)
 

@@ -84,7 +84,7 @@ class Memory:
         return Memory(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
     def part(self, which: torch.Tensor) -> Memory:
-        """The pointers `which` (P,) bool, or the rows (n,) int, in that order."""
+        """The pointers in the rows `which` (n,) int, in that order."""
         return Memory(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
 
 
@@ -129,9 +129,10 @@ def fuse(memory: Memory, candidates: Candidates, options: FusionOptions) -> Memo
     """
     candidates = without_doubtful(candidates, options)
     distance, owner = nearest(candidates.positions, memory.positions)
-    new = distance >= threshold(memory, candidates, options)
+    is_new = distance >= threshold(memory, candidates, options)
+    new = is_new.nonzero()[:, 0]  # the one thing that the host must wait for: how many there are
     nobody = len(memory)
-    groups = torch.where(new, nobody, owner)
+    groups = torch.where(is_new, nobody, owner)
     counts = torch.zeros(nobody + 1, dtype=torch.int64, device=groups.device)
     counts.scatter_add_(0, groups, torch.ones_like(groups))
     order = torch.argsort(groups, stable=True)  # sums are then always in one order, and the same on every run
@@ -156,7 +157,7 @@ def fuse(memory: Memory, candidates: Candidates, options: FusionOptions) -> Memo
         fused(memory.positions, candidates.positions),
         fused(memory.features, candidates.features),
         fused(memory.confidence.unsqueeze(1), candidates.confidence.unsqueeze(1)).squeeze(1),
-        torch.cat([torch.where(renewed, 0, memory.seen_through), torch.zeros_like(owner[new])]),
+        torch.cat([torch.where(renewed, 0, memory.seen_through), torch.zeros_like(new)]),
     )
 
 
@@ -171,7 +172,7 @@ def forget(memory: Memory, sight: Sight, options: FusionOptions) -> Memory:
     through = look.through(PAST)
     there = look.visible(PAST) & ~through
     seen_through = torch.where(there, 0, memory.seen_through + through)
-    alive = seen_through < options.life
+    alive = (seen_through < options.life).nonzero()[:, 0]
     return Memory(memory.positions, memory.features, memory.confidence, seen_through).part(alive)
 
 

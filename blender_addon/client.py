@@ -118,9 +118,12 @@ class Client:
         self._loop.call_soon_threadsafe(self._begin, ticket, order)
         return ticket
 
-    def cancel(self, ticket: str) -> None:
-        """Stop a job; JobCancelled follows, unless it has ended meanwhile."""
-        self._loop.call_soon_threadsafe(self._cancel, ticket)
+    def cancel(self, ticket: str, *, keep: bool = False) -> None:
+        """Stop a job; JobCancelled follows, unless it has ended meanwhile.
+
+        With `keep`, what it has shown so far comes first, where it is watched.
+        """
+        self._loop.call_soon_threadsafe(self._cancel, ticket, keep)
 
     def probe(self, clip: Path) -> str:
         """Ask what a clip on the server's disk is; Answered follows with the ticket that is returned."""
@@ -246,6 +249,6 @@ class Client:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function)
 
-    def _cancel(self, ticket: str) -> None:
+    def _cancel(self, ticket: str, keep: bool) -> None:
         if ticket in self._jobs:
-            self._go(self._jobs[ticket].cancel())
+            self._go(self._jobs[ticket].cancel(keep))

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 POLL_S = 1.0  # events are asked for at least this often; a push brings them at once
 CANCEL_S = 2.0  # after this a cancelled job is over for the user, whether the server answered or not
+KEEP_S = 30.0  # so long it goes on at the most while what it has shown is fetched
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,15 @@ class Job:
         self._ordering: asyncio.Task[dict[str, Any]] | None = None  # the `submit` that is under way, or was
         self.task = asyncio.create_task(self._run())
 
-    async def cancel(self) -> None:
-        """Tell the server, now or when it can be reached again; for the user the job is over soon in any case."""
+    async def cancel(self, keep: bool = False) -> None:
+        """Tell the server, now or when it can be reached again; for the user the job is over soon in any case.
+
+        With `keep` everything is fetched before that it shows by now, where that is watched.
+        """
+        if keep:
+            await self.feed.catch_up(KEEP_S)
+            if self.task.done():
+                return
         self._given_up = True
         if not self._followed and (self._ordering is None or self._ordering.done()):
             self.task.cancel()

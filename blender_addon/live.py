@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 POLL_S = 1.0  # asked at least this often; a push brings it at once
 PAUSE_S = 0.2  # and at most this often
 MOST_WAITING = 8  # frames that were fetched and that Blender has not taken
+STALLED_S = 2.0  # catching up ends when no frame has come for so long
+LOOK_S = 0.02
 
 
 class WaitingRoom:
@@ -66,6 +68,7 @@ class Feed:
         self._ticket, self._link, self._room = ticket, link, room
         self._wanted, self._stirred = asyncio.Event(), asyncio.Event()
         self._attempt, self._since = -1, 0
+        self._job = ""  # while it runs
 
     def watch(self, on: bool, anew: bool) -> None:
         """Begin or stop; `anew` fetches everything again that the job shows."""
@@ -85,6 +88,7 @@ class Feed:
 
     async def run(self, job: str) -> None:
         """Fetch until cancelled, or until the server turns out to show nothing."""
+        self._job = job
         try:
             while True:
                 await self._wanted.wait()
@@ -107,6 +111,27 @@ class Feed:
             log.info("no live frames: %s", refused.message)
         except Exception:  # the job goes on without
             log.exception("the live frames of job %s ended", job)
+        finally:
+            self._job = ""
+
+    async def catch_up(self, most_s: float) -> None:
+        """Return once everything is here that the job shows now, if it is watched; or when that takes too long."""
+        with contextlib.suppress(TimeoutError, Refused):
+            async with asyncio.timeout(most_s):
+                if not self._wanted.is_set() or not self._job:
+                    return
+                async with asyncio.timeout(STALLED_S):
+                    reply, _ = await self._link.request("live", job=self._job, since=self._since)
+                self.stir()
+                while self._job and self._since < reply["last"] and self._attempt in (-1, reply["attempt"]):
+                    await self._one_more()
+
+    async def _one_more(self) -> None:
+        """Wait for a frame. Raises TimeoutError when none comes."""
+        since = self._since
+        async with asyncio.timeout(STALLED_S):
+            while self._job and self._since == since:
+                await asyncio.sleep(LOOK_S)
 
     async def _wait(self) -> None:
         await asyncio.sleep(PAUSE_S)

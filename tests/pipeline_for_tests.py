@@ -125,6 +125,12 @@ class _Deeds:
         _Deeds.slow(run, out)
 
     @staticmethod
+    def show_and_fail(run: Run, out: Path, frames: str, seconds: str) -> None:
+        """The same, and then there is no result."""
+        _Deeds.show(run, out, frames, seconds)
+        _Deeds.refuse(run, out)
+
+    @staticmethod
     def remember(run: Run, out: Path) -> None:
         """Does something costly, unless an earlier job did."""
         run.remember("Looking", {"at": "the clip"}, lambda: log.warning("looking for the first time"))

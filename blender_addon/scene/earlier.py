@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 MADE = "kinora_made"
 #: The name that parts of an import begin with when they are made.
 NAME = "kinora_name"
+#: On the root of an import of a partial capture: how many frames the whole one was to have; 0 of a whole one.
+PARTIAL_OF = "kinora_partial_of"
+#: What the collection of such an import has at the end of its name.
+PARTIAL_MARK = " Partial"
 
 
 def make_updatable(built: Built, scene_setup: dict[str, Any], options: ImportOptions) -> None:
@@ -29,6 +33,7 @@ def make_updatable(built: Built, scene_setup: dict[str, Any], options: ImportOpt
     root = built.root
     root[CLIP], root[IDENTITY], root[NAME] = built.capture.clip.source, identity(built.capture), built.collection.name
     root[MADE] = ",".join(dict.fromkeys(built.roles.values()))
+    root[PARTIAL_OF] = built.capture.partial_of or 0
     write_options(root, options)
     remember(root, scene_setup if options.set_scene else {})
     remember(built.camera, camera_values(built.camera.data))
@@ -50,6 +55,7 @@ def make_updatable(built: Built, scene_setup: dict[str, Any], options: ImportOpt
 def find_earlier(scene: bpy.types.Scene, capture: Capture, onto: int | None = None) -> Imported | None:
     """The import of the same clip in a scene, whatever engine made it; or that whose root has the session_uid `onto`.
 
+    A partial capture never updates a whole one; a whole one takes the place of a partial one where there is no other.
     Raises UserError when several could be meant, or it cannot be changed.
     """
     if onto is not None:
@@ -58,6 +64,8 @@ def find_earlier(scene: bpy.types.Scene, capture: Capture, onto: int | None = No
             raise UserError("The import that was to be updated is gone", "import the capture as a new one")
     else:
         same = [one for one in imported_in(scene) if one.root.get(CLIP) == capture.clip.source]
+        whole = [one for one in same if not one.root.get(PARTIAL_OF)]
+        same = [one for one in same if one not in whole] if capture.partial_of else whole or same
     for narrower in (
         [one for one in same if one.folder == capture.folder],
         [one for one in same if one.root.get("kinora_engine") == capture.engine.name],

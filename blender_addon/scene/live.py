@@ -6,15 +6,17 @@ hands in the file do no harm. The view is made by its first frame, and gives way
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import bpy
 import numpy as np
 from mathutils import Matrix
 
-from ..wire.live import LiveFrame
+from ..wire.live import LiveFrame, about
 from . import nodes
 from .attributes import CLIP_FRAME, COLOR, DYNAMIC, PIXEL_ANGLE
 from .camera import key_path
@@ -30,12 +32,20 @@ TICKET, ROLE = "kinora_live", "kinora_live_role"
 PLACE = "kinora_live_place"
 #: On the collection: scene frame of the first frame, where the capture will be, and that there will be none.
 START, FOLDER, PARTIAL = "kinora_live_start", "kinora_live_folder", "kinora_live_partial"
+#: On the collection: width and height of the plate.
+PLATE = "kinora_live_plate"
+#: On the collection: of which footage, by which engine and with which settings, as text.
+FACTS = "kinora_live_facts"
 #: On the frames' collection: attempt and world that they belong to.
 ORIGIN = "kinora_live_origin"
-#: On a frame's object: clip frame, spacing, plate intrinsics and camera, in one row of numbers.
-SHOWN = "kinora_live_shown"
+#: On a frame's object, in one row of numbers: clip frame, spacing, plate intrinsics, world_from_camera and the rotation
+#: of Blender's camera; and what the frame is of, as text.
+SHOWN, TEXT = "kinora_live_shown", "kinora_live_text"
+_NUMBERS = 26
 
 SENSOR_MM = 36.0
+#: The memory of a streaming engine is shown in this colour, its places so many points wide.
+MEMORY_COLOUR, MEMORY_SIZE = (255, 140, 26), 4.0
 #: Time of a point of the carrier that stands for no frame yet.
 _NEVER = 1e9
 _ROOM = 64  # the carrier grows by doubling from here
@@ -74,6 +84,11 @@ class LiveView:
         return sorted(ob[FRAME] for ob in self.frames.objects if FRAME in ob)
 
     @property
+    def first_frame(self) -> int:
+        """The scene frame at which the first of the frames that are shown plays."""
+        return int(self.collection[START] + min(ob[SHOWN][0] for ob in self.objects_of_frames()))
+
+    @property
     def partial(self) -> bool:
         """The job ended without a capture."""
         return bool(self.collection.get(PARTIAL))
@@ -84,8 +99,16 @@ class LiveView:
         root = self.root
         return root is not None and not np.allclose(np.array(root.matrix_basis).ravel(), root[PLACE], atol=1e-6)
 
-    def append(self, live: LiveFrame, attempt: int = 0) -> bool:
-        """Show a frame, or show it anew; False when it is of an attempt or a world that is over."""
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the job is: `source`, `engine`, `settings`; nothing of a view that was made without."""
+        return json.loads(self.collection.get(FACTS, "{}"))
+
+    def append(self, live: LiveFrame, attempt: int = 0, *, settle: bool = True) -> bool:
+        """Show a frame, or show it anew; False when it is of an attempt or a world that is over.
+
+        Several can be appended without `settle`: the player and the camera know them after the last one has settled.
+        """
         origin = (attempt, live.world)
         if origin < tuple(self.frames[ORIGIN]):
             return False
@@ -94,6 +117,8 @@ class LiveView:
             self.frames[ORIGIN] = origin
         name = frame_name(self.frames.name, live.frame)
         with CloudFactory() as factory:
+            if len(self.frames.objects):  # often of the same size
+                factory.borrow(self.frames.objects[-1].data)
             cloud = factory.new(name, live.points, **{COLOR: live.colours, DYNAMIC: live.dynamic})
             ob = next((ob for ob in self.frames.objects if ob.get(FRAME) == live.frame), None)
             if ob is None:
@@ -105,18 +130,87 @@ class LiveView:
                 earlier, ob.data = ob.data, cloud
                 bpy.data.pointclouds.remove(earlier)
                 _write(ob, live)
-            self._retime(factory)
-        self._rekey(live)
+            if len(live.pointers):
+                self._remember(live, factory)
+        self._show_depth(live)
+        if settle:
+            self.settle()
         return True
 
-    def _table(self) -> np.ndarray:
-        """(N, 22) what was shown of the frames, by frame: clip frame, spacing, fx fy cx cy, world_from_camera."""
-        by_frame = sorted((ob for ob in self.frames.objects if SHOWN in ob), key=lambda ob: ob[FRAME])
-        return np.array([ob[SHOWN] for ob in by_frame], np.float64).reshape(-1, 22)
+    def settle(self) -> None:
+        """Have the player and the camera know every frame that there is."""
+        table = self._table()
+        if len(table):
+            self._retime(table)
+            self._rekey(table)
 
-    def _retime(self, factory: CloudFactory) -> None:
+    def read(self, ob: bpy.types.Object) -> LiveFrame:
+        """What was shown by the object of a frame. Raises LookupError when it does not say what it is of."""
+        row = np.array(ob[SHOWN], np.float64)
+        clip, of_frames, grid = about(ob[TEXT])
+        count = len(ob.data.points)
+        points, colours, dynamic = (
+            np.empty(3 * count, np.float32),
+            np.empty(4 * count, np.float32),
+            np.empty(count, bool),
+        )
+        if count:
+            ob.data.attributes["position"].data.foreach_get("vector", points)
+            ob.data.attributes[COLOR].data.foreach_get("color_srgb", colours)
+            ob.data.attributes[DYNAMIC].data.foreach_get("value", dynamic)
+        return LiveFrame(
+            frame=ob[FRAME],
+            clip_frame=int(row[0]),
+            plate_size=clip.plate_size if clip is not None else (1, 1),
+            world_from_camera=row[6:22].reshape(4, 4),
+            plate_intrinsics=row[2:6],
+            points=points.reshape(-1, 3),
+            colours=np.round(255 * colours.reshape(-1, 4)[:, :3]).astype(np.uint8),
+            dynamic=dynamic,
+            spacing=row[1],
+            clip=clip,
+            of_frames=of_frames,
+            grid=grid,
+        )
+
+    def objects_of_frames(self) -> list[bpy.types.Object]:
+        """The objects of the frames that are shown, in order."""
+        return sorted((ob for ob in self.frames.objects if SHOWN in ob and TEXT in ob), key=lambda ob: ob[FRAME])
+
+    def _remember(self, live: LiveFrame, factory: CloudFactory) -> None:
+        """Show what a streaming engine's memory knew after a frame, unless a later one has been shown."""
+        ob = self._find("memory")
+        if ob is not None and ob[FRAME] > live.frame and tuple(ob[ORIGIN]) == tuple(self.frames[ORIGIN]):
+            return
+        distance = np.linalg.norm(live.pointers - live.world_from_camera[:3, 3], axis=1)
+        cloud = factory.new(
+            f"{self.frames.name.removesuffix(' Frames')} Memory",
+            live.pointers,
+            radius=(distance * live.spacing * MEMORY_SIZE / 2).astype(np.float32),
+            **{COLOR: np.full((len(live.pointers), 3), MEMORY_COLOUR, np.uint8)},
+        )
+        if ob is None:
+            ob = bpy.data.objects.new(cloud.name, cloud)
+            ob[TICKET], ob[ROLE] = self.ticket, "memory"
+            ob.hide_render = ob.hide_select = True  # a look at the work, no part of the set
+            ob.parent = self.root
+            material = next((m for m in bpy.data.materials if m.get(TICKET) == self.ticket), None)
+            nodes.add_modifier(ob, nodes.STATIC, {"Point Size": 1.0, "Material": material})
+            self.collection.objects.link(ob)
+        else:
+            earlier, ob.data = ob.data, cloud
+            bpy.data.pointclouds.remove(earlier)
+        ob[FRAME], ob[ORIGIN] = live.frame, tuple(self.frames[ORIGIN])
+
+    def _table(self) -> np.ndarray:
+        """(N, 26) what was shown of the frames, by frame: clip frame, spacing, fx fy cx cy, world_from_camera, and the
+        rotation of Blender's camera, w x y z."""
+        by_frame = sorted((ob[FRAME], ob[SHOWN]) for ob in self.frames.objects if SHOWN in ob)
+        return np.array([list(row) for _, row in by_frame], np.float64).reshape(-1, _NUMBERS)
+
+    def _retime(self, table: np.ndarray) -> None:
         """Tell the player which frames there are: its own points are their cameras, with room for more."""
-        player, table = self.player, self._table()
+        player = self.player
         if player is None:
             return
         count, carrier = len(table), player.data
@@ -125,16 +219,17 @@ class LiveView:
             while room < count:
                 room *= 2
             numbers = np.zeros(room, np.float32)
-            player.data = factory.new(
-                player.name, np.zeros((room, 3), np.float32), **{CLIP_FRAME: numbers, PIXEL_ANGLE: numbers}
-            )
+            with CloudFactory() as factory:
+                player.data = factory.new(
+                    player.name, np.zeros((room, 3), np.float32), **{CLIP_FRAME: numbers, PIXEL_ANGLE: numbers}
+                )
             bpy.data.pointclouds.remove(carrier)
             carrier = player.data
         room = len(carrier.points)
         times, angles = np.full(room, _NEVER, np.float32), np.zeros(room, np.float32)
         places = np.zeros((room, 3), np.float32)
         times[:count], angles[:count] = table[:, 0], table[:, 1]
-        places[:count] = table[:, 6:].reshape(-1, 4, 4)[:, :3, 3]
+        places[:count] = table[:, 6:22].reshape(-1, 4, 4)[:, :3, 3]
         carrier.attributes["position"].data.foreach_set("vector", places.ravel())
         carrier.attributes[CLIP_FRAME].data.foreach_set("value", times)
         carrier.attributes[PIXEL_ANGLE].data.foreach_set("value", angles)
@@ -143,27 +238,30 @@ class LiveView:
         if modifier is not None:
             nodes.set_input(modifier, "Length", float(times[:count].max() + 1))
 
-    def _rekey(self, live: LiveFrame) -> None:
+    def _rekey(self, table: np.ndarray) -> None:
         """Key the camera at every frame that is shown."""
-        camera, table = self.camera, self._table()
+        camera = self.camera
         if camera is None:
             return
-        lens = blender_lens(table[:, 2:6], live.plate_size, SENSOR_MM)
-        poses = [Matrix(m) for m in table[:, 6:].reshape(-1, 4, 4) @ OPENCV_FROM_BLENDER_CAMERA]
+        lens = blender_lens(table[:, 2:6], self.collection[PLATE], SENSOR_MM)
         key_path(
             camera,
             CameraPath(
                 frames=self.collection[START] + table[:, 0],
-                location=np.array([m.translation for m in poses]),
-                rotation=continuous(np.array([m.to_quaternion() for m in poses])),
+                location=table[:, 6:22].reshape(-1, 4, 4)[:, :3, 3],
+                rotation=continuous(table[:, 22:]),
                 lens=lens.lens_mm,
                 shift_x=lens.shift_x,
                 shift_y=lens.shift_y,
             ),
         )
         camera.update_tag(refresh={"OBJECT", "TIME"})
-        depth = _depth(live)
-        if depth is not None:
+
+    def _show_depth(self, live: LiveFrame) -> None:
+        """Have the camera see as far as the frame's points are, and be drawn in their size."""
+        self.collection[PLATE] = live.plate_size
+        camera, depth = self.camera, _depth(live)
+        if camera is not None and depth is not None:
             near, typical, far = depth
             camera.data.clip_start = min(camera.data.clip_start, 0.1 * near)
             camera.data.clip_end = max(camera.data.clip_end, 10 * far)
@@ -255,16 +353,18 @@ def begin_live(
     *,
     folder: str = "",
     solid_colors: bool = False,
+    facts: dict[str, Any] | None = None,
 ) -> LiveView:
     """An empty live view in the scene; nothing else of the scene is changed.
 
     `folder` is where the job will write its capture: the import of that takes the view's place. With `solid_colors`
-    the points have their colours in Solid shading too, which takes longer to draw.
+    the points have their colours in Solid shading too, which takes longer to draw. `facts` are what the job is, for a
+    partial capture: `source`, `engine`, `settings`.
     """
     collection = bpy.data.collections.new(f"{name} Live")
     frames = bpy.data.collections.new(f"{name} Live Frames")
     frames[ORIGIN] = (-1, -1)
-    collection[START], collection[FOLDER] = start_frame, folder
+    collection[START], collection[FOLDER], collection[FACTS] = start_frame, folder, json.dumps(facts or {})
     root = bpy.data.objects.new(collection.name, None)
     root.matrix_basis = Matrix(BLENDER_FROM_CAPTURE)
     root[PLACE] = np.array(root.matrix_basis).ravel()
@@ -293,8 +393,11 @@ def begin_live(
 
 
 def _write(ob: bpy.types.Object, live: LiveFrame) -> None:
-    numbers = [live.clip_frame, live.spacing, *live.plate_intrinsics, *np.asarray(live.world_from_camera).ravel()]
+    camera = np.asarray(live.world_from_camera, np.float64)
+    rotation = Matrix((camera @ OPENCV_FROM_BLENDER_CAMERA)[:3, :3]).to_quaternion()
+    numbers = [live.clip_frame, live.spacing, *live.plate_intrinsics, *camera.ravel(), *rotation]
     ob[SHOWN] = [float(number) for number in numbers]
+    ob[TEXT] = live.text()
 
 
 def _depth(live: LiveFrame) -> tuple[float, float, float] | None:

@@ -30,20 +30,32 @@ class CloudFactory:
     def __init__(self) -> None:
         self._blank: dict[int, bpy.types.PointCloud] = {}
         self._scratch = np.empty((0, 4), np.float32)
+        self._tree: bpy.types.GeometryNodeTree | None = None
+        self._made: list[bpy.types.ID] = []  # goes all at once in the end: in a large file each removal takes 2 ms
 
     def __enter__(self) -> CloudFactory:
-        self._tree = bpy.data.node_groups.new("Kinora Mesh to Points", "GeometryNodeTree")
-        self._tree.interface.new_socket("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
-        self._tree.interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
-        nodes = [
-            self._tree.nodes.new(kind) for kind in ("NodeGroupInput", "GeometryNodeMeshToPoints", "NodeGroupOutput")
-        ]
-        for a, b in pairwise(nodes):
-            self._tree.links.new(a.outputs[0], b.inputs[0])
         return self
 
     def __exit__(self, *exc: object) -> None:
-        remove_all([*self._blank.values(), self._tree])
+        if self._made:
+            remove_all(self._made)
+
+    def borrow(self, cloud: bpy.types.PointCloud) -> None:
+        """Copy this cloud of the file for others of its size, so that no blank has to be made."""
+        if len(cloud.points):
+            self._blank.setdefault(len(cloud.points), cloud)
+
+    def _to_points(self) -> bpy.types.GeometryNodeTree:
+        """Nodes that make points of a mesh's vertices."""
+        if self._tree is None:
+            self._tree = bpy.data.node_groups.new("Kinora Mesh to Points", "GeometryNodeTree")
+            self._made.append(self._tree)
+            self._tree.interface.new_socket("Geometry", in_out="INPUT", socket_type="NodeSocketGeometry")
+            self._tree.interface.new_socket("Geometry", in_out="OUTPUT", socket_type="NodeSocketGeometry")
+            kinds = "NodeGroupInput", "GeometryNodeMeshToPoints", "NodeGroupOutput"
+            for a, b in pairwise([self._tree.nodes.new(kind) for kind in kinds]):
+                self._tree.links.new(a.outputs[0], b.inputs[0])
+        return self._tree
 
     def new(self, name: str, positions: np.ndarray, **attributes: np.ndarray) -> bpy.types.PointCloud:
         """A cloud of (N, 3) positions with attributes.
@@ -61,6 +73,7 @@ class CloudFactory:
         if count not in self._blank:
             self._blank[count] = self._make_blank(count)
         cloud = self._blank[count].copy()
+        _bare(cloud)
         cloud.name = name
         cloud.attributes["position"].data.foreach_set("vector", np.ascontiguousarray(positions, np.float32).ravel())
         for key, values in attributes.items():
@@ -99,17 +112,21 @@ class CloudFactory:
         mesh = bpy.data.meshes.new("Kinora Vertices")
         mesh.vertices.add(count)
         ob = bpy.data.objects.new("Kinora Vertices", mesh)
-        try:
-            ob.modifiers.new("", "NODES").node_group = self._tree
-            with workbench(ob) as scene:
-                # The geometry set must live in a variable: its cloud dies with it.
-                geometry = evaluated(ob, scene).evaluated_geometry()
-                blank = geometry.pointcloud.copy()
-        finally:
-            bpy.data.batch_remove([ob, mesh])
-        for name in [a.name for a in blank.attributes if a.name != "position"]:
-            blank.attributes.remove(blank.attributes[name])
+        self._made += [ob, mesh]
+        ob.modifiers.new("", "NODES").node_group = self._to_points()
+        with workbench(ob) as scene:
+            # The geometry set must live in a variable: its cloud dies with it.
+            geometry = evaluated(ob, scene).evaluated_geometry()
+            blank = geometry.pointcloud.copy()
+        self._made.append(blank)
+        _bare(blank)
         return blank
+
+
+def _bare(cloud: bpy.types.PointCloud) -> None:
+    """Take every attribute away but the places."""
+    for name in [a.name for a in cloud.attributes if a.name != "position"]:
+        cloud.attributes.remove(cloud.attributes[name])
 
 
 def unproject(capture: Capture, frame: int, keep: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ from .belongings import (
 from .camera_edits import renew_camera
 from .changes import Changes, frozen
 from .compositor import show_group
-from .earlier import MADE, NAME, inputs_of
+from .earlier import MADE, NAME, PARTIAL_MARK, PARTIAL_OF, inputs_of
 from .exchange import copy_keys, copy_row, copy_row_time, nodes_with, replace_group, show_files_of, shown_in, size_note
 from .imported import LINKED, PLAYER, PROJECTED, ROLE, ROOT, ROOT_POINTER, STATIC, Imported
 from .options import ImportOptions
@@ -276,11 +276,15 @@ class _Swap:
     def facts(self) -> None:
         """What is known of the capture, on the root and on its collection."""
         made = ",".join(self.made | dict.fromkeys(self.new[MADE].split(",")))
+        partial = self.old.get(PARTIAL_OF)
         _copy_facts(self.old, self.new, self.changes, keep=(NAME,))
         self.changes.item(self.old, MADE, made)
         collection = self.earlier.collection
         if collection.get(ROOT_POINTER) == self.old:
             _copy_facts(collection, self.built.collection, self.changes)
+            if partial and not self.old.get(PARTIAL_OF):
+                name = collection.name.replace(PARTIAL_MARK, "", 1)
+                self.changes.last(lambda: setattr(collection, "name", name))
 
 
 def _copy_facts(old: bpy.types.ID, new: bpy.types.ID, changes: Changes, keep: tuple[str, ...] = ()) -> None:

@@ -5,6 +5,7 @@ import logging
 
 import bpy
 
+from ..scene.earlier import PARTIAL_OF
 from ..scene.imported import Imported, find_imported, imported_in
 from ..wire.errors import UserError
 
@@ -118,6 +119,8 @@ class KINORA_PT_imported(bpy.types.Panel):
             self.layout.label(text="Select an object of a capture", icon="INFO")
         else:
             self.layout.label(text=imported.name, icon="EMPTY_AXIS")
+            if imported.root.get(PARTIAL_OF):
+                self.layout.label(text=f"Partial, of a capture of {imported.root[PARTIAL_OF]} frames", icon="ERROR")
 
 
 def register() -> None:

@@ -4,19 +4,26 @@
 import logging
 import time
 from collections import deque
+from dataclasses import replace
 
 import bpy
 
 from ..scene import nodes
-from ..scene.live import begin_live, find_live, live_views
+from ..scene.live import LiveView, begin_live, find_live, live_views
 from ..scene.steps import Steps
+from ..wire.errors import UserError
+from ..wire.live import NO_POINTERS
+from . import session
 from .acting import ActionOperator
 from .importing import hands_off, show_attributes, views_of
 from .reconstruction import Reconstruction
+from .rescuing import Rescues
+from .text import draw_wrapped, sentence
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE_S = 0.01  # for so long node groups are made at a tick
+_AT_ONCE_S = 0.01  # for so long node groups are made at a tick, or the last frames are put in
+_MEMORY_EVERY_S = 1.0  # how often the memory of a streaming engine is drawn anew
 
 
 class Growing:
@@ -30,7 +37,7 @@ class Growing:
         self._stopped = False
         self._groups: Steps[None] | None = None  # node groups being made, which the first frame needs
         self._upheavals = _upheavals
-        self._appended = 0.0
+        self._appended = self._remembered = 0.0
 
     def watch(self, client, wanted: bool) -> None:
         """Ask for frames or stop asking; after undo or loading, for all of them again."""
@@ -47,36 +54,70 @@ class Growing:
 
     def grow(self, job: Reconstruction, scene: bpy.types.Scene) -> None:
         """Put one frame into the scene, when it is time for one."""
-        settings, now = scene.kinora, time.monotonic()
-        if not self.waiting or now - self._appended < 1 / settings.live_rate or not hands_off(scene):
+        now = time.monotonic()
+        if not self.waiting or now - self._appended < 1 / scene.kinora.live_rate or not hands_off(scene):
             return
+        view = self._view(job, scene)
+        if view is not None:
+            self._append(view)
+            view.settle()
+            self._appended = now
+
+    def catch_up(self, job: Reconstruction, scene: bpy.types.Scene | None) -> bool:
+        """Put in what still waits, for a few milliseconds and whatever the rate is; True once nothing does."""
+        if scene is None or self._stopped:
+            self.waiting.clear()
+        if not self.waiting or not hands_off(scene):
+            return not self.waiting
+        end = time.perf_counter() + _AT_ONCE_S
+        view = self._view(job, scene)
+        if view is not None:
+            while self.waiting and time.perf_counter() < end:
+                self._append(view)
+            view.settle()
+        return not self.waiting
+
+    def _append(self, view: LiveView) -> None:
+        event, now = self.waiting.popleft(), time.monotonic()
+        live = event.live
+        if len(live.pointers) and now - self._remembered < _MEMORY_EVERY_S:
+            live = replace(live, pointers=NO_POINTERS)
+        elif len(live.pointers):
+            self._remembered = now
+        view.append(live, event.attempt, settle=False)
+
+    def _view(self, job: Reconstruction, scene: bpy.types.Scene) -> LiveView | None:
+        """The view that takes frames now; None when it is not ready yet, or not wanted any more."""
         view = find_live(self._ticket)
-        if view is None:
-            if self._begun:  # the artist deleted it and does not want it
-                self._stopped = True
-                return
-            if not self._groups_ready():
-                return
-            options = settings.import_options
-            if options.set_scene:
-                show_attributes(scene)
-            view = begin_live(
-                scene,
-                job.clip.stem,
-                self._ticket,
-                options.start_frame,
-                options.point_size,
-                folder=str(job.out),
-                solid_colors=any(
-                    view.shading.type == "SOLID" and view.shading.color_type == "VERTEX" for view in views_of(scene)
-                ),
-            )
+        if view is not None:
             self._begun = True
-            return
+        elif self._begun:  # the artist deleted it and does not want it
+            self._stopped = True
+        elif self._groups_ready():
+            self._begin(job, scene)
+        return view
+
+    def _begin(self, job: Reconstruction, scene: bpy.types.Scene) -> None:
+        options, settings = scene.kinora.import_options, job.settings
+        if options.set_scene:
+            show_attributes(scene)
+        begin_live(
+            scene,
+            job.clip.stem,
+            self._ticket,
+            options.start_frame,
+            options.point_size,
+            folder=str(job.out),
+            solid_colors=any(
+                view.shading.type == "SOLID" and view.shading.color_type == "VERTEX" for view in views_of(scene)
+            ),
+            facts={
+                "source": str(job.clip),
+                "engine": settings.engine if settings else "",
+                "settings": settings.to_json() if settings else {},
+            },
+        )
         self._begun = True
-        event = self.waiting.popleft()
-        view.append(event.live, event.attempt)
-        self._appended = now
 
     def _groups_ready(self) -> bool:
         """Go on making the player's node groups for a few milliseconds; True once they are all there."""
@@ -99,12 +140,21 @@ class LiveViews:
     """The live views of all jobs."""
 
     def __init__(self) -> None:
+        self.rescues = Rescues()
         self._growing: dict[str, Growing] = {}
+        self._over: set[str] = set()  # jobs that have ended, and whose last frames are still to be put in
 
     @property
-    def room(self) -> int:
-        """How many frames may be taken from the client now."""
+    def room(self) -> int | None:
+        """How many frames may be taken from the client now; None for all."""
+        if self._over:
+            return None
         return 0 if any(growing.waiting for growing in self._growing.values()) else 2
+
+    @property
+    def busy(self) -> bool:
+        """There is something to do at once."""
+        return bool(self._over) or self.rescues.busy
 
     def take(self, event) -> None:
         """A JobFrame has come."""
@@ -113,24 +163,39 @@ class LiveViews:
 
     def tick(self, jobs: list[Reconstruction], client) -> None:
         """Follow the jobs that run, put one frame into a scene, and close the views of jobs that have ended."""
+        for ticket in self._growing.keys() - {job.ticket for job in jobs}:  # taken out of the list
+            del self._growing[ticket]
+        self._over &= self._growing.keys()
         for job in jobs:
             if not job.ticket or job.localises:  # what a plate shows lies in the capture already
                 continue
+            growing, scene = self._growing.get(job.ticket), job.scene.find()
             if job.state == "RUNNING":
                 growing = self._growing.setdefault(job.ticket, Growing(job.ticket))
-                scene = job.scene.find()
                 if client is not None:
                     growing.watch(client, scene is not None and scene.kinora.live)
                 if scene is not None:
                     growing.grow(job, scene)
-            elif job.ticket in self._growing and job.state not in {"QUEUED", "CANCELLING"}:
-                growing = self._growing.pop(job.ticket)
-                if job.state in {"FAILED", "CANCELLED", "AWAY"}:
-                    growing.end()
+            elif growing is not None and job.state in {"CANCELLING", "CANCELLED", "FAILED"}:
+                known = job.ticket in self._over  # all that came has been taken since
+                self._over.add(job.ticket)
+                if growing.catch_up(job, scene) and known and job.state != "CANCELLING":
+                    self._close(growing, job)
+                    if scene is not None:
+                        self.rescues.begin_for(job, scene)
+            elif growing is not None and job.state != "QUEUED":
+                self._close(growing, job)
+
+    def _close(self, growing: Growing, job: Reconstruction) -> None:
+        del self._growing[job.ticket]
+        self._over.discard(job.ticket)
+        if job.state in {"FAILED", "CANCELLED", "AWAY"}:
+            growing.end()
 
     def forget(self) -> None:
         """Follow nothing any more."""
         self._growing.clear()
+        self._over.clear()
 
 
 class KINORA_OT_remove_live(ActionOperator, bpy.types.Operator):
@@ -148,6 +213,37 @@ class KINORA_OT_remove_live(ActionOperator, bpy.types.Operator):
         for view in views:
             view.remove()
         return f"Removed {len(views)} live view{'s' * (len(views) > 1)}"
+
+
+class KINORA_OT_keep_live(ActionOperator, bpy.types.Operator):
+    """Make captures of live views whose jobs ended without one: folders marked partial, imported in their place"""
+
+    bl_idname = "kinora.keep_live"
+    bl_label = "Keep as Capture"
+
+    wait: bpy.props.BoolProperty(
+        name="Wait", description="Return only when it is done, for scripts without a window", options={"SKIP_SAVE"}
+    )
+
+    @classmethod
+    def allowed(cls, context) -> str:
+        if any(view.partial for view in live_views(context.scene)):
+            return ""
+        return "This scene has no live view of a job that has ended"
+
+    def act(self, context) -> str:
+        now = session.current()
+        rescues = now.live.rescues
+        views = [view for view in live_views(context.scene) if view.partial]
+        for view in views:
+            rescues.begin(view, context.scene)
+        session.wake()
+        if self.wait:
+            while rescues.busy:
+                now.pump()
+            if rescues.problem:
+                raise UserError(rescues.problem)
+        return f"Keeping {len(views)} live view{'s' * (len(views) > 1)}"
 
 
 class KINORA_PT_live(bpy.types.Panel):
@@ -170,10 +266,18 @@ class KINORA_PT_live(bpy.types.Panel):
         column = layout.column()
         column.active = settings.live
         column.prop(settings, "live_rate")
-        for view in live_views(context.scene):
+        column.prop(settings, "live_keep")
+        views, rescues = live_views(context.scene), session.current().live.rescues
+        for view in views:
             text = f"{view.collection.name}, {len(view.shown)} frames"
             layout.label(text=text, icon="ERROR" if view.partial else "PLAY")
-        layout.operator("kinora.remove_live", icon="TRASH")
+        if rescues.busy:
+            layout.progress(factor=rescues.fraction, type="BAR", text="Keeping What Has Arrived")
+        if rescues.problem:
+            draw_wrapped(layout, context, sentence(rescues.problem), icon="ERROR")
+        row = layout.row(align=True)
+        row.operator("kinora.keep_live", icon="FILE_TICK")
+        row.operator("kinora.remove_live", text="", icon="TRASH")
 
 
 _upheavals = 0
@@ -186,7 +290,7 @@ def _upheaval(*_) -> None:
     _upheavals += 1
 
 
-CLASSES = (KINORA_OT_remove_live, KINORA_PT_live)
+CLASSES = (KINORA_OT_remove_live, KINORA_OT_keep_live, KINORA_PT_live)
 _HANDLERS = ("undo_post", "redo_post", "load_post")
 
 

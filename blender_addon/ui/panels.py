@@ -126,9 +126,11 @@ def draw_job(layout, context, job: Reconstruction) -> None:
     elif job.message:
         box = layout.box()
         draw_problem(box, context, job.message, job.hint)
+        if job.kept:
+            box.label(text=sentence(job.kept), icon="FILE_TICK")
         box.operator("kinora.copy_report", icon="COPYDOWN")
     elif job.state == "CANCELLED":
-        layout.label(text="Cancelled")
+        layout.label(text=f"Cancelled; {job.kept}" if job.kept else "Cancelled")
 
 
 def imported(folder: Path) -> ImportReport | None:

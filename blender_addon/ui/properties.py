@@ -143,10 +143,17 @@ class KINORA_PG_scene(bpy.types.PropertyGroup):
     )
     live_rate: bpy.props.FloatProperty(
         name="Frames per Second",
-        description="Most frames that are added to the scene in a second while a job runs",
+        description="Most frames that are fetched and added to the scene in a second while a job runs; "
+        "fewer leave more of the computer and of the line to the job",
         default=10.0,
         min=0.1,
         max=10.0,
+    )
+    live_keep: bpy.props.BoolProperty(
+        name="Keep What Has Arrived",
+        description="When a job is cancelled or fails, write the frames that it has shown as a capture, "
+        "in a folder that is marked partial, and import it in place of the live view",
+        default=True,
     )
     capture_path: bpy.props.StringProperty(options={"HIDDEN", *RELATIVE}, subtype="DIR_PATH")
     tickets: bpy.props.StringProperty(options={"HIDDEN"})  # ids of the newest jobs that were asked for

@@ -76,7 +76,7 @@ class ServerJobOperator(JobOperator):
 
 
 class KINORA_OT_cancel(JobOperator, bpy.types.Operator):
-    """Stop the reconstruction; no capture is written, and what Live View shows stays"""
+    """Stop the reconstruction; what Live View has shown is kept as a partial capture, if Live View says so"""
 
     bl_idname = "kinora.cancel"
     bl_label = "Cancel"
@@ -99,7 +99,7 @@ class KINORA_OT_cancel(JobOperator, bpy.types.Operator):
 
 
 class KINORA_OT_cancel_all(QueueOperator, bpy.types.Operator):
-    """Stop every job of this Blender; no capture is written, and what Live View shows stays"""
+    """Stop every job of this Blender; what Live View has shown is kept as partial captures, if Live View says so"""
 
     bl_idname = "kinora.cancel_all"
     bl_label = "Cancel All"

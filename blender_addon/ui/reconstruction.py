@@ -74,6 +74,7 @@ class Reconstruction:
     queue_position: int = 0
     asked: float = field(default_factory=time.time)
     folder: Path | None = None
+    kept: str = ""  # what is left of one that ended without a capture
     message: str = ""  # why it failed, or what the artist must know of its end
     hint: str = ""
     log: deque[str] = field(default_factory=lambda: deque(maxlen=500))

@@ -85,6 +85,7 @@ class Session(Attached):
     def close(self) -> None:
         """Leave no thread, no process and no half import of ours behind: for unregistering and quitting."""
         self.landing.leave()
+        self.live.rescues.leave()
         self._quit()
 
     # ---- jobs --------------------------------------------------------------------------------------------------
@@ -172,7 +173,8 @@ class Session(Attached):
             job.hint = f"the capture is in {job.folder}"
         elif job.active and job.ticket and self._backend is not None:
             job.state = "CANCELLING"
-            self._backend.client.cancel(job.ticket)
+            scene = job.scene.find()
+            self._backend.client.cancel(job.ticket, keep=scene is not None and scene.kinora.live_keep)
         elif job.active:
             job.state = "CANCELLED"
 
@@ -211,9 +213,11 @@ class Session(Attached):
         self._check_local()
         self.live.tick(self.jobs, self._backend and self._backend.client)
         self._import_next()
+        if not self.landing.busy:
+            self.live.rescues.work(self.landing.seconds)
         sync(self)
         self._redraw()
-        if self.landing.busy:
+        if self.landing.busy or self.live.busy:
             return IMPORT_EVERY_S
         if self._opening is not None or self.asking.busy or self.server.busy or any(job.active for job in self.jobs):
             return BUSY_S

@@ -6,14 +6,17 @@ import json
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import bpy
 import numpy as np
 import pytest
+from mathutils import Matrix
 
 from backend.geometry.camera import unproject
 from blender_addon.scene.imported import imported_in
 from blender_addon.scene.live import find_live, live_views
+from tests.chaos.proxy import Proxy
 from tests.pipeline_for_tests import shown_world
 from tests.scene.captures import shown
 from tests.serving import wait_for
@@ -102,16 +105,129 @@ def test_undoing_the_import_brings_the_live_view_of_before_it_back(session, scen
     assert not live_views(bpy.context.scene)
 
 
-def test_cancelled_it_keeps_what_has_arrived_and_plays(session, scene, ask):
+def kept_of(session, scene):
+    """The import that a job left that was cancelled now."""
+    pump_until(session, lambda: not session.live.busy)
+    (imported,) = imported_in(scene)
+    return imported
+
+
+def cancel(session, job) -> None:
+    assert bpy.ops.kinora.cancel(job=job.uid) == {"FINISHED"}
+    pump_until(session, lambda: not job.active)
+
+
+def test_cancelled_it_keeps_what_has_arrived_as_a_capture_that_plays_and_exports(session, scene, ask, tmp_path):
     job = ask("show_on 6 0.1")
     pump_until(session, lambda: len(frames_shown(job)) >= 3)
-    bpy.ops.kinora.cancel()
+    find_live(job.ticket).root.location.x += 5
+    place = find_live(job.ticket).root.matrix_basis.copy()
+    cancel(session, job)
+    imported = kept_of(session, scene)
+    assert not live_views(scene)
+    assert job.state == "CANCELLED"
+    assert np.allclose(imported.root.matrix_basis, place, atol=1e-6)  # it stands where the artist put it
+    capture = imported.capture()
+    assert imported.folder == job.folder == job.out.with_name(job.out.name + "_partial")
+    assert not job.out.exists()
+    assert capture.partial_of == 6
+    assert 3 <= capture.frame_count <= 6
+    assert job.kept == f"{capture.frame_count} frames were kept"
+    assert imported.collection.name == "street Partial"
+    world, _ = shown_world(6)
+    for frame in range(capture.frame_count):
+        assert np.allclose(capture.depth[frame], world.depth[frame], rtol=1e-5)
+        scene.frame_set(1 + 3 * frame)
+        expected = imported.root.matrix_world @ Matrix(world.world_from_camera[frame])
+        assert (scene.camera.matrix_world.translation - expected.translation).length < 1e-4
+    (player,) = imported.objects("player")
+    assert len(shown(player)["position"])
+    path = tmp_path / "camera.chan"
+    assert bpy.ops.kinora.export(filepath=str(path), format="CHAN") == {"FINISHED"}
+    assert len(path.read_text().splitlines()) >= 1 + 3 * (capture.frame_count - 1)
+    assert bpy.ops.kinora.remove_import() == {"FINISHED"}
+    assert not imported_in(scene)
+
+
+def test_all_that_the_job_has_shown_is_kept_however_slowly_the_scene_takes_it(session, scene, ask):
+    scene.kinora.live_rate = 0.2
+    job = ask("show_on 12 0")
+    pump_until(session, lambda: frames_shown(job))
+    assert len(frames_shown(job)) <= 2
+    cancel(session, job)
+    assert kept_of(session, scene).capture().frame_count == 12
+
+
+def test_a_job_that_fails_leaves_what_has_arrived_and_why(session, scene, ask):
+    job = ask("show_and_fail 4 0.3")
     pump_until(session, lambda: not job.active)
-    session.pump()
+    assert job.state == "FAILED"
+    assert kept_of(session, scene).capture().frame_count >= 2
+    assert job.message == "The camera never moves"
+
+
+def test_the_whole_capture_takes_the_place_of_a_partial_one(session, scene, ask):
+    job = ask("show_on 6 0")
+    pump_until(session, lambda: len(frames_shown(job)) >= 2)
+    cancel(session, job)
+    partial = kept_of(session, scene)
+    partial.root.location.x += 5
+    cube = bpy.data.objects.new("mine", None)
+    scene.collection.objects.link(cube)
+    cube.parent = partial.root
+    whole = ask("show 2 0")
+    pump_until(session, lambda: not whole.active)
+    assert not whole.message
+    (imported,) = imported_in(scene)
+    assert imported.capture().partial_of is None
+    assert imported.folder == whole.out
+    assert imported.collection.name == "street"
+    assert cube.parent == imported.root
+    assert not live_views(scene)
+
+
+def test_a_partial_capture_leaves_a_whole_one_alone(session, scene, ask):
+    first = ask("show 2 0")
+    pump_until(session, lambda: not first.active)
+    (whole,) = imported_in(scene)
+    camera = scene.camera
+    job = ask("show_on 6 0")
+    pump_until(session, lambda: len(frames_shown(job)) >= 2)
+    cancel(session, job)
+    pump_until(session, lambda: not session.live.busy)
+    partial = [one for one in imported_in(scene) if one.root != whole.root]
+    assert [one.capture().partial_of for one in partial] == [6]
+    assert whole.capture().partial_of is None
+    assert scene.camera == camera
+
+
+def test_it_can_be_kept_later_also_in_another_session(session, scene, ask, tmp_path):
+    scene.kinora.live_keep = False
+    job = ask("show_on 6 0.1")
+    with pytest.raises(RuntimeError, match="no live view of a job that has ended"):
+        bpy.ops.kinora.keep_live()
+    pump_until(session, lambda: len(frames_shown(job)) >= 3)
+    cancel(session, job)
+    pump_until(session, lambda: not session.live.busy)
     (view,) = live_views(scene)
     assert view.partial
-    assert len(view.shown) >= 3
     assert_true(job, 2, 6)
+    count = len(view.shown)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "later.blend"))
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "later.blend"))
+    assert bpy.ops.kinora.keep_live(wait=True) == {"FINISHED"}
+    assert not live_views(bpy.context.scene)
+    (imported,) = imported_in(bpy.context.scene)
+    assert imported.capture().frame_count == count
+
+
+def test_live_views_are_removed_by_hand(session, scene, ask):
+    scene.kinora.live_keep = False
+    job = ask("show_on 6 0.1")
+    pump_until(session, lambda: len(frames_shown(job)) >= 1)
+    cancel(session, job)
+    pump_until(session, lambda: not session.live.busy)
     assert bpy.ops.kinora.remove_live() == {"FINISHED"}
     assert not live_views(scene)
     with pytest.raises(RuntimeError, match="no live view"):
@@ -248,3 +364,27 @@ def test_leaving_a_backend_keeps_what_has_arrived(own_server, session, scene, as
     (view,) = live_views(scene)
     assert view.partial
     assert_true(job, view.shown[-1], 12)
+
+
+def test_a_line_that_breaks_and_heals_leaves_no_hole_and_takes_nothing_back(own_server, home, session, scene, ask):
+    """The scene only ever grows while the line is cut twice under a running job, and ends with every frame once."""
+    with Proxy(int(own_server.port)) as line:
+        file = home / "connection.json"
+        told = json.loads(file.read_text(encoding="utf-8"))
+        file.write_text(json.dumps(told | {"address": line.address}), encoding="utf-8")
+        job, seen = ask("show_on 16 0.15"), []
+
+        def grown(count: int) -> bool:
+            seen.append(frames_shown(job))
+            return len(seen[-1]) >= count
+
+        for count in (3, 7):
+            pump_until(session, lambda count=count: grown(count))
+            line.cut()
+        pump_until(session, lambda: grown(16))
+        assert all(set(before) <= set(after) for before, after in pairwise(seen))
+        assert seen[-1] == list(range(16))
+        assert_true(job, 15, 16)
+        assert job.state == "RUNNING"
+        cancel(session, job)
+        assert kept_of(session, scene).capture().frame_count == 16

@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,30 +34,47 @@ def evaluate(options: argparse.Namespace, worker_command: Sequence[str]) -> int:
 
 def evaluate_suite(options: argparse.Namespace, worker_command: Sequence[str]) -> int:
     """Measure the sequences of a benchmark, print the table and write the figures; 1 when a sequence failed."""
+    from ..engines import load_engine
     from ..evaluation.benchmarks import BENCHMARKS, chosen_takes
-    from ..evaluation.measures import measure_pose, measure_reconstruction, measure_single_depth, measure_video_depth
+    from ..evaluation.measures import (
+        Measured,
+        measure_pose,
+        measure_reconstruction,
+        measure_single_depth,
+        measure_video_depth,
+    )
     from ..evaluation.suites import TABLES, Result, measure_all
 
     benchmark = BENCHMARKS[options.benchmark]
     names = tuple(filter(None, options.sequences.split(",")))
     takes = chosen_takes(options.folder, options.benchmark, options.suite, names, options.every, options.most)
     settings = settings_of(options) if options.engine else None
-    if settings is None and options.suite == "mono-depth":
+    if settings:
+        load_engine(settings.engine).check(settings)
+    elif options.suite == "mono-depth":
         raise UserError("Depth of single pictures needs a network", "choose an --engine")
 
-    def captured(take: Any) -> Capture:
-        return _capture(take, settings, options, worker_command)
+    def of_captures(measure: Callable[[Any, Capture], Measured]) -> Callable[[Any], Measured]:
+        def measured(take: Any) -> Measured:
+            capture = _capture(take, settings, options, worker_command)
+            made_by = {"engine": asdict(capture.engine), "settings": capture.settings}
+            return replace(measure(take, capture), made_by=made_by)
 
-    measures: dict[str, Callable[[Any], Any]] = {
-        "mono-depth": lambda take: measure_single_depth(take, _singles(take, settings, options), benchmark.max_depth),
-        "video-depth": lambda take: measure_video_depth(take, captured(take), benchmark.max_depth),
-        "pose": lambda take: measure_pose(take, captured(take)),
-        "reconstruction": lambda take: measure_reconstruction(take, captured(take)),
+        return measured
+
+    def of_singles(take: Any) -> Measured:
+        found = measure_single_depth(take, _singles(take, settings, options), benchmark.max_depth)
+        return replace(found, made_by={"settings": settings.to_json()})
+
+    measures: dict[str, Callable[[Any], Measured]] = {
+        "mono-depth": of_singles,
+        "video-depth": of_captures(lambda take, capture: measure_video_depth(take, capture, benchmark.max_depth)),
+        "pose": of_captures(measure_pose),
+        "reconstruction": of_captures(measure_reconstruction),
     }
     about = {
         "folder": str(options.folder.absolute()),
         "every": options.every or benchmark.suites[options.suite].every,
-        "job": settings.to_json() if settings else None,
     }
     rows = measure_all(takes, measures[options.suite], lambda text: print(text, file=sys.stderr, flush=True))
     result = Result(TABLES[options.suite], benchmark.title, rows, about)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,11 +42,15 @@ VIDEO_ALIGNMENTS = {
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of one sequence by name, of how many of its frames they are, and their weight in the benchmark's mean."""
+    """Figures of one sequence by name, of how many of its frames they are, and their weight in the benchmark's mean.
+
+    `made_by` says what made that which was measured.
+    """
 
     figures: dict[str, float]
     frames: int
     weight: float = 1.0
+    made_by: dict[str, Any] = field(default_factory=dict)
 
 
 def measure_video_depth(take: Take, capture: Capture, max_depth: float) -> Measured:

@@ -78,7 +78,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """What a suite measured of a benchmark. `about` is what else is written down: engine, settings, folder."""
+    """What a suite measured of a benchmark. `about` is what else is written down."""
 
     what: Table
     benchmark: str
@@ -169,7 +169,7 @@ def measure_all(
 
 def _of_sequence(measured: Measured) -> dict[str, Any]:
     figures = {key: _known(value) for key, value in measured.figures.items()}
-    return {"frames": measured.frames, "weight": measured.weight, "figures": figures}
+    return {"frames": measured.frames, "weight": measured.weight, "figures": figures, "made_by": measured.made_by}
 
 
 def _known(value: float) -> float | None:

@@ -366,13 +366,29 @@ def test_missing_captures_are_made_of_the_frames_that_the_suite_takes(home, tmp_
     assert capture.settings["engine_settings"]["max_features"] == 1234
     assert capture.frame_count == 3
     assert "mean, 1 of 1" in capsys.readouterr().out
-    assert json.loads((out / "pose-scannet.json").read_text())["job"]["engine"] == "classical"
+    (sequence,) = json.loads((out / "pose-scannet.json").read_text())["sequences"]
+    assert sequence["made_by"]["settings"]["engine"] == "classical"
+    assert sequence["made_by"]["engine"]["name"] == "synthetic"
 
     cv2.imwrite(str(root / "scene0707_00" / "color" / "0.jpg"), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     assert main(arguments, ("false",)) == 0  # what is there is not made again
     assert main([*arguments, "--replace"], worker) == 1
     assert "scene0707_00: The first picture is black; choose another" in capsys.readouterr().out
     assert read_capture(out / "scene0707_00").frame_count == 3  # the earlier one
+
+
+def test_weights_that_are_missing_are_one_line_and_not_one_for_each_sequence(home, tmp_path, capsys):
+    WRITE["sintel"](tmp_path / "mpi", WORLD)
+    command = ["evaluate", str(tmp_path / "mpi"), "--benchmark", "sintel", "--out", str(tmp_path / "out")]
+    for suite in ("pose", "mono-depth"):
+        assert main([*command, "--suite", suite, "--engine", "point3r"]) == 1
+        told = capsys.readouterr()
+        assert "weights get point3r" in told.err
+        assert len(told.err.strip().splitlines()) == 1
+        assert not told.out
+    assert main([*command, "--suite", "mono-depth"]) == 1
+    assert "Depth of single pictures needs a network; choose an --engine" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

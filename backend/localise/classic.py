@@ -31,10 +31,10 @@ class Features:
     descriptors: np.ndarray
 
 
-def features_of(rgb: np.ndarray) -> Features:
+def features_of(rgb: np.ndarray, most: int = MOST) -> Features:
     """The SIFT features of a (H, W, 3) picture, the strongest ones, each place and direction once."""
     grey = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY)
-    points, descriptors = cv2.SIFT_create(nfeatures=MOST, contrastThreshold=CONTRAST).detectAndCompute(grey, None)
+    points, descriptors = cv2.SIFT_create(nfeatures=most, contrastThreshold=CONTRAST).detectAndCompute(grey, None)
     if not points:
         return Features(np.zeros((0, 2)), np.zeros((0, 128), np.float32))
     xy = np.array([p.pt for p in points]) + 0.5  # OpenCV counts from a pixel's centre
@@ -43,18 +43,19 @@ def features_of(rgb: np.ndarray) -> Features:
 
 
 class ClassicMatcher:
-    """Matches features; those of the pictures seen last are kept."""
+    """Matches the `most` strongest features; those of the pictures seen last are kept."""
 
     name, label = "classic", "Classic"
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST) -> None:
+        self.most = most
         self.made_from = {"matcher": self.name}
         self._kept: OrderedDict[object, Features] = OrderedDict()
 
     def features(self, picture: Picture) -> Features:
         """The features of a picture."""
         if picture.key not in self._kept:
-            self._kept[picture.key] = features_of(picture.rgb)
+            self._kept[picture.key] = features_of(picture.rgb, self.most)
         self._kept.move_to_end(picture.key)
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ..geometry.rigid import Similarity, invert_poses
+
 #: Side of the patch that is followed, for a picture of 512 pixels across, and the least one.
 WINDOW, LEAST_WINDOW = 21, 9
 #: A point that misses its start by more than this, followed there and back, is lost.
@@ -53,12 +55,25 @@ class View:
 @dataclass(frozen=True)
 class Motion:
     """Camera b as camera a's points have it: `b_from_a` (4, 4) in a's unit, the `log_scale` that b's depth must be
-    multiplied with to be in a's unit too, and which points (N,) are `inliers`."""
+    multiplied with to be in a's unit too, which points (N,) are `inliers`, and by how much half of them miss at most.
+    """
 
     b_from_a: np.ndarray
     log_scale: float
     inliers: np.ndarray
     miss_px: float
+
+    @property
+    def a_from_b(self) -> Similarity:
+        """From points as b has them to camera a, in a's unit."""
+        pose = invert_poses(self.b_from_a)
+        return Similarity(float(np.exp(self.log_scale)), pose[:3, :3], pose[:3, 3])
+
+    def turned_round(self) -> Motion:
+        """From b to a, in b's unit."""
+        back = invert_poses(self.b_from_a)
+        back[:3, 3] *= np.exp(-self.log_scale)
+        return Motion(back, -self.log_scale, self.inliers, self.miss_px)
 
 
 def view_of(rgb: np.ndarray, depth: np.ndarray, usable: np.ndarray, focal_px: float, centre) -> View:

@@ -152,10 +152,10 @@ class PoseTracker:
             self._steps.clear()
             return said
         # b's points in a's camera, in the unit of a's depth
-        from_step = pose_before.similarity.compose(_similarity(step))
+        from_step = pose_before.similarity.compose(step.a_from_b)
         if not said.found:
             return _frame_pose(from_step, "step", 0.0, True)
-        between = vector_of(_similarity(step).inverse().compose(_relative(said_before, said)))
+        between = vector_of(step.a_from_b.inverse().compose(_relative(said_before, said)))
         self._steps.append(between)
         away = vector_of(from_step.inverse().compose(said.similarity))
         return _frame_pose(
@@ -303,12 +303,6 @@ def _sample(keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     chosen = np.flatnonzero(keep)
     step = max(1, len(chosen) // POINTS)
     return np.unravel_index(chosen[step // 2 :: step], keep.shape)
-
-
-def _similarity(step: Motion) -> Similarity:
-    """From b's points as b has them to a's camera."""
-    pose = np.linalg.inv(step.b_from_a)
-    return Similarity(float(np.exp(step.log_scale)), pose[:3, :3], pose[:3, 3])
 
 
 def _relative(a: FramePose, b: FramePose) -> Similarity:

@@ -25,7 +25,7 @@ class Window:
     ) -> None:
         self.clip, self.pictures, self.options, self.locked, self.run = clip, pictures, options, locked, run
         self.centre = given.centre or centre_of(*pictures.size)
-        self.watch = MoverWatch() if options.find_movers else None
+        self.watch = MoverWatch(device=run.device) if options.find_movers else None
 
     def show(self, passed: Passed, t: int, pointers: Callable[[], np.ndarray]) -> None:
         """Frame `t` of what has `passed`, if somebody watches."""

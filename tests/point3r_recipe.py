@@ -10,6 +10,7 @@ import types
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +99,12 @@ def published_point3r(folder: Path, form: str, net: Point3RNet) -> Path:
 
     Or "safetensors", with one name a tensor, beside a config.json. Beyond the published arguments it says its sizes.
     """
-    sizes = {
-        name: getattr(net.config, name) for name in net.config.__dataclass_fields__ if name not in ("head", "img_size")
-    }
-    sizes.pop("rope_base")
+    own = [each.name for each in fields(net.config) if each.name not in ("head", "img_size", "rope_base")]
+    sizes = {name: getattr(net.config, name) for name in own}
     state = net.state_dict()
     if form == "safetensors":
-        fields = {"pos_embed": "RoPE100", "head_type": net.config.head, "output_mode": "pts3d+pose", **sizes}
-        (folder / "config.json").write_text(json.dumps(fields), encoding="utf-8")
+        said = {"pos_embed": "RoPE100", "head_type": net.config.head, "output_mode": "pts3d+pose", **sizes}
+        (folder / "config.json").write_text(json.dumps(said), encoding="utf-8")
         second = {alias: name for alias, name in tied_names(state).items() if alias not in state}
         save_file(state, folder / "model.safetensors", metadata={"format": "pt", **second})
         return folder / "model.safetensors"

@@ -5,6 +5,7 @@ Facts sheet monst3r.md, sections 1 and 3.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -73,7 +74,8 @@ class PairwiseConfig:
         )
         for name, value, supported in known:
             cls.require(supported, name, value)
-        sizes = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields and name != "head"}
+        own = {each.name for each in dataclasses.fields(cls)} - {"head", "rope_base"}
+        sizes = {name: fields[name] for name in own if name in fields}
         sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()}
         return cls(**sizes, head=head, rope_base=float(position[1]))
 

@@ -208,7 +208,8 @@ def _compared(net: WatchedNet, arrays: Arrays, trace: Arrays | None) -> Iterator
         ours = {f"{name}{HALF}": each for name, each in stream_record(net, frames, half=True).arrays.items()}
     record = stream_record(net, frames)
     ours |= record.arrays
-    ours |= {f"f{t}_{name}": each for t, seen in enumerate(record.between) for name, each in samples(seen).items()}
+    between = [{**seen, **samples(seen)} for seen in record.between]
+    ours |= {f"f{t}_{name}": each for t, seen in enumerate(between) for name, each in seen.items()}
     for name in arrays:
         if name != "frames_u8" and not name.startswith("probe__"):
             yield _row(f"{arrays.label} {name}", name, ours, arrays[name])

@@ -26,12 +26,14 @@ from ..point3r.cost import weights_needed
 from ..point3r.models import LaterStream, fusion_of, load_stream
 from ..point3r.moving import motion_of, stands_still
 from ..point3r.passing import all_known, pass_through, pieces_of
+from ..point3r.path import PassedFrames, path_of
 from ..point3r.placing import check_fitting, lens_of, place, pose_options
 from ..point3r.report import to_capture
 from ..point3r.showing import Window
 from ..refine import PLAN as REFINEMENT_PLAN
 from ..refine import refine_camera
 from ..run import Run
+from ..streaming.focal import centre_of
 from ..wire import Capture, JobSettings, Point3RSettings
 
 
@@ -88,11 +90,13 @@ class Point3REngine:
         with run.stage("Refining the path"):
             check_fitting(passed, poses.source)
             focal_px = lens_of(passed, given, options.zoom)
-            placed = place(passed, passed.world_from_camera, passed.scale, given, locked, focal_px, poses.source)
+            frames = PassedFrames(pictures.rgb, passed, masks, focal_px, given.centre or centre_of(*pictures.size))
+            path = path_of(frames, options, locked, pieces[-1], run)
+            placed = place(passed, path.world_from_camera, path.scale, given, locked, focal_px, poses.source)
         with run.stage("Masking movers"):
             scores = motion_of(placed, flow, device, options.find_movers, run)
             moving, plates = plate_movers(scores, masks, clip, pictures, options, options.find_movers, run)
-        details = {"pointers": int(passed.pointers[-1])}
+        details = {"pointers": int(passed.pointers[-1]), "loops": len(path.loops)}
         all_stamps = stamps + flow_stamps + mask_stamps
         capture = to_capture(clip, settings, pictures, placed, moving, plates, given, all_stamps, locked, details, run)
         # while frames passed, they were shown where the network had them

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..run import Run
-from ..streaming.focal import frame_focal
+from ..streaming.focal import centre_of, frame_focal
 from ..streaming.frames import StreamedFrame
 from ..streaming.poses import FramePose, PoseOptions, PoseTracker
 from .models import LaterStream
@@ -19,6 +19,8 @@ from .models import LaterStream
 WHAT = "Streamed frames"
 #: Frames after which the stream's state is kept: a job that was killed has so many to do again.
 PIECE = 40
+#: Every how many pixels points are compared with their pixels' rays.
+STEP = 8
 #: Confidence is cut here, which half precision still holds.
 MOST = 60000.0
 
@@ -34,7 +36,8 @@ class Passed:
     `world_from_camera` (T, 4, 4), NaN where there is none, `scale` (T,) by which depth must be multiplied to have the
     world's unit, `source` (T,) what the pose is by, as an index into `SOURCES`, `agree` (T,), `steadied` (T,): see
     `FramePose`. `focal_px` (T,) of each frame alone, NaN where it says nothing, `lens_px` (T,) of the frames up to it,
-    and `pointers` (T,) how many there were after it.
+    `off_rays` (T,) how far the frame's points lie beside their pixels' rays by its lens, as a share of the picture's
+    width, and `pointers` (T,) how many there were after it.
     """
 
     depth: np.ndarray
@@ -46,6 +49,7 @@ class Passed:
     steadied: np.ndarray
     focal_px: np.ndarray
     lens_px: np.ndarray
+    off_rays: np.ndarray
     pointers: np.ndarray
 
     @classmethod
@@ -66,6 +70,7 @@ class Passed:
             steadied=np.zeros(frames, bool),
             focal_px=np.full(frames, np.nan),
             lens_px=np.full(frames, np.nan),
+            off_rays=np.full(frames, np.inf),
             pointers=np.zeros(frames, np.int64),
         )
 
@@ -78,6 +83,7 @@ class Passed:
         self.world_from_camera[t], self.scale[t], self.agree[t] = pose.world_from_camera, pose.scale, pose.agree
         self.source[t], self.steadied[t] = SOURCES.index(pose.source), pose.steadied
         self.focal_px[t] = frame_focal(frame.points_camera, known)
+        self.off_rays[t] = _off_rays(frame.points_camera, known, self.focal_px[t])
         self.lens_px[t], self.pointers[t] = lens_px, frame.pointers
 
 
@@ -164,7 +170,8 @@ class _Passage:
             self.look(self.passed, t, self.source.pointers)
             self.pushed, self.at = self.pushed + 1, t + 1
         said = {name: values[frames.start : frames.stop] for name, values in vars(self.passed).items()}
-        return Piece(said, self.source.pointers(), dict(self.source.save()), self.tracker.save())
+        state = {name: np.asarray(value) for name, value in self.source.save().items()}
+        return Piece(said, self.source.pointers(), state, self.tracker.save())
 
     def take_over(self, frames: range, piece: Piece) -> None:
         """The same, as an earlier job had it."""
@@ -173,3 +180,14 @@ class _Passage:
         for t in frames:
             self.run.progress(t / len(self.rgb))
             self.look(self.passed, t, lambda: piece.places)
+
+
+def _off_rays(points_camera: np.ndarray, known: np.ndarray, focal_px: float) -> float:
+    """The median distance of (H, W, 3) points from their pixels, in widths; infinite where it cannot be told."""
+    height, width = known.shape
+    rows, columns = np.mgrid[0:height:STEP, 0:width:STEP]
+    points = points_camera[rows, columns][known[rows, columns]]
+    if not (len(points) and np.isfinite(focal_px)):
+        return np.inf
+    pixels = np.stack([columns, rows], axis=-1)[known[rows, columns]] - centre_of(width, height)
+    return float(np.median(np.linalg.norm(points[:, :2] / points[:, 2:] * focal_px - pixels, axis=1)) / width)

@@ -17,6 +17,9 @@ from .passing import SOURCES, Passed
 
 #: Share of frames whose points must say where their camera is.
 MIN_FITTING = 0.5
+#: Frames whose points are further beside their rays, in widths of the picture, show no scene; and those at another size
+#: than the world, by more than this factor, not the same one.
+OFF_RAYS, MOST_SCALE = 0.05, 2.0
 #: Frames over which a changing lens is steadied.
 STEADY_FRAMES = 9
 
@@ -61,9 +64,17 @@ def lens_of(passed: Passed, given: Given, zoom: bool) -> np.ndarray:
     return np.full(len(known), shared_focal(passed.focal_px).focal_px)
 
 
+def fitting(passed: Passed, source: str) -> np.ndarray:
+    """(T,) bool: frames whose points lie on the rays of a lens, and say by `source`, or by what stands in for it, where
+    in the world the camera is, at about the size that the world has."""
+    ways = [SOURCES.index(way) for way in FALLBACK[source] if way != "head" or source == "head"]
+    alike = np.abs(np.log(passed.scale)) < np.log(MOST_SCALE)
+    return np.isin(passed.source, ways) & alike & (passed.off_rays < OFF_RAYS) & has_pose(passed.world_from_camera)
+
+
 def check_fitting(passed: Passed, source: str) -> None:
-    """Raise UserError when too few frames have points that say where their camera is."""
-    good = np.isin(passed.source, [SOURCES.index(way) for way in FALLBACK[source] if way != "head" or source == "head"])
+    """Raise UserError when too few frames are `fitting`."""
+    good = fitting(passed, source)
     count, frames = int(good.sum()), len(good)
     if count < max(2, MIN_FITTING * frames):
         raise UserError(
@@ -100,5 +111,5 @@ def place(
         given.centre or centre_of(width, height),
         passed.depth,
         passed.confidence,
-        doubtful=passed.source != SOURCES.index(source),
+        doubtful=~fitting(passed, source) | (passed.source != SOURCES.index(source)),
     )

@@ -12,3 +12,6 @@ settings.engine_monst3r.flow = "raft_large"
 settings.engine_monst3r.refine_camera = True
 settings.engine_mast3r.neighbours = 10
 settings.engine_mast3r.refine_camera = True
+settings.engine_point3r.refine_path = True
+settings.engine_point3r.close_loops = True
+settings.engine_point3r.refine_camera = True

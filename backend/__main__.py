@@ -202,8 +202,8 @@ def add_evaluate(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> N
         parser.add_argument("--most", type=int, default=0, metavar="N", help="take at most n frames (as papers do)")
         add_running(parser)
         frames = ("first_frame", "last_frame", "frame_step")
-        add_settings(parser, chosen_engine(arguments), leave=frames)
-        parser.set_defaults(engine=None, **{name: getattr(ClipSettings(), name) for name in frames})
+        add_settings(parser, chosen_engine(arguments), leave=frames, or_none=True)
+        parser.set_defaults(**{name: getattr(ClipSettings(), name) for name in frames})
         return
     parser.add_argument("capture", type=Path, help="folder of a capture")
     parser.add_argument(

@@ -103,6 +103,7 @@ def _capture(
         job = argparse.Namespace(**vars(options) | given)
         outcome, log = in_worker(job, settings, worker_command)
     if outcome.state == "cancelled":
+        print("Cancelled; captures that are whole are kept, and the same command goes on", file=sys.stderr)
         raise KeyboardInterrupt
     if outcome.state == "failed":
         raise UserError(outcome.message, f"see {log}" if outcome.bug else outcome.hint)

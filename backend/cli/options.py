@@ -17,9 +17,16 @@ def chosen_engine(arguments: Sequence[str]) -> str:
     return engine if engine in ENGINES else JobSettings().engine
 
 
-def add_settings(parser: argparse.ArgumentParser, engine: str, leave: Sequence[str] = ()) -> None:
-    """Add an option for the engine and for every field of its job settings, but not those to `leave`."""
-    parser.add_argument("--engine", choices=list(ENGINES), default=engine, help="what reconstructs (%(default)s)")
+def add_settings(
+    parser: argparse.ArgumentParser, engine: str, leave: Sequence[str] = (), or_none: bool = False
+) -> None:
+    """Add an option for the engine and for every field of its job settings, but not those to `leave`.
+
+    `or_none`: unless it is named, the engine is None.
+    """
+    default = None if or_none else engine
+    words = "what reconstructs" + (" what is missing" if or_none else " (%(default)s)")
+    parser.add_argument("--engine", choices=list(ENGINES), default=default, help=words)
     add_fields(parser, f"{ENGINES[engine].label} engine", ENGINES[engine].settings, leave)
 
 

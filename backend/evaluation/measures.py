@@ -27,7 +27,7 @@ from .standard import Given, compared_depths, plate_pixels, sampled_depth
 
 #: Reconstructions are compared in the middle square of so many pixels, of pictures with this long side.
 SQUARE, LONG_SIDE = 224, 512
-#: Of clouds with more points than this, every other one is compared, or fewer.
+#: Of clouds that may have more points than about this, some are compared.
 MOST_POINTS = 2_000_000
 #: See `stand_in_name`.
 _STAND_IN = re.compile(r"whole_(\d{6})")
@@ -120,7 +120,9 @@ def measure_reconstruction(take: Take, capture: Capture) -> Measured:
     if capture.clip.k1 or capture.clip.k2:
         raise UserError("The benchmark has no lens distortion and the capture has", "set the distortion to 0")
     found, true, first = [], [], None
-    for k, frame in enumerate(frames_of(take, capture)):
+    frames = frames_of(take, capture)
+    share = MOST_POINTS / (sum(frame is not None for frame in frames) * SQUARE**2)
+    for k, frame in enumerate(frames):
         if frame is None:
             continue
         pose, own_pose = frame.pose(), capture.world_from_camera[k]
@@ -133,6 +135,8 @@ def measure_reconstruction(take: Take, capture: Capture) -> Measured:
         own_depth = sampled_depth(capture.depth[k], capture.plate_map.to_grid(on_plate))
         depth = depth[y, x]
         both = (depth > 0) & (own_depth > 0)
+        if share < 1:  # at random: any stride would favour some columns
+            both &= np.random.default_rng(k).random(both.shape) < share
         here = np.stack([x, y], -1)[both] + 0.5
         true.append(transform(first[0] @ pose, _lifted(here, depth[both], np.array(take.intrinsics))))
         own = _lifted(on_plate[both], own_depth[both], capture.plate_intrinsics[k])
@@ -140,8 +144,6 @@ def measure_reconstruction(take: Take, capture: Capture) -> Measured:
     if not sum(map(len, true)):
         raise UserError("No frame has a camera and depth in both the capture and the truth", "make the capture again")
     estimate, truth = np.concatenate(found), np.concatenate(true)
-    every = -(-len(truth) // MOST_POINTS)
-    estimate, truth = estimate[::every], truth[::every]
     try:
         estimate = scale_and_shift(estimate, truth).apply(estimate)
     except ValueError as error:

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from backend.__main__ import main
+from backend.cli.reconstruct import INTERRUPTED
 from backend.engines.mast3r import MASt3REngine
 from backend.engines.monst3r import MonST3REngine
 from backend.engines.point3r import Point3REngine
+from backend.evaluation import measures
 from backend.evaluation.benchmarks import BENCHMARKS, chosen_takes
 from backend.evaluation.measures import (
     frames_of,
@@ -26,6 +28,7 @@ from backend.evaluation.measures import (
 from backend.evaluation.suites import TABLES, Result, measure_all
 from backend.geometry.rigid import Similarity
 from backend.run import Run
+from backend.server.process import Outcome
 from backend.singles import single_depths
 from backend.streaming.frames import StreamedFrame
 from backend.wire import ENGINES, JobSettings, PlateMap, UserError, read_capture, write_capture
@@ -259,6 +262,15 @@ def test_a_camera_that_is_wrong_costs_what_it_moves_and_one_that_is_missing_is_t
         measure_reconstruction(take, of_frames([0, 2, 4], world_from_camera=path))
 
 
+def test_clouds_that_are_too_large_are_thinned_and_say_so(tmp_path, monkeypatch):
+    take = take_of(tmp_path, "7scenes", "reconstruction", every=2)
+    whole = measure_reconstruction(take, of_frames([0, 2, 4])).figures
+    monkeypatch.setattr(measures, "MOST_POINTS", 3 * measures.SQUARE**2 // 4)
+    thin = measure_reconstruction(take, of_frames([0, 2, 4])).figures
+    assert thin["points"] == pytest.approx(whole["points"] / 4, rel=0.1)
+    assert thin["accuracy"] < NEAR
+
+
 def test_the_middle_is_that_of_224_pixels_at_512(tmp_path):
     x, y = middle_pixels(480, 640)
     assert x.shape == (224, 224)
@@ -375,6 +387,18 @@ def test_missing_captures_are_made_of_the_frames_that_the_suite_takes(home, tmp_
     assert main([*arguments, "--replace"], worker) == 1
     assert "scene0707_00: The first picture is black; choose another" in capsys.readouterr().out
     assert read_capture(out / "scene0707_00").frame_count == 3  # the earlier one
+
+
+def test_a_run_that_is_stopped_keeps_the_captures_that_are_whole(home, tmp_path, monkeypatch, capsys):
+    root, out = tmp_path / "mpi", tmp_path / "captures"
+    for name in ("alley_2", "cave_2"):
+        WRITE["sintel"](root, WORLD, name)
+    write_capture(CAPTURE, out / "alley_2")
+    monkeypatch.setattr("backend.cli.evaluate.in_worker", lambda *given: (Outcome("cancelled"), Path()))
+    arguments = [str(root), "--benchmark", "sintel", "--out", str(out), "--engine", "classical"]
+    assert main(["evaluate", "--suite", "video-depth", *arguments]) == INTERRUPTED
+    assert "the same command goes on" in capsys.readouterr().err
+    assert [p.name for p in out.iterdir()] == ["alley_2"]
 
 
 def test_weights_that_are_missing_are_one_line_and_not_one_for_each_sequence(home, tmp_path, capsys):

@@ -41,7 +41,7 @@ from blender_addon.wire.engine_settings import (
 )
 from blender_addon.wire.errors import Cancelled, KinoraError, ProtocolError, UserError
 from blender_addon.wire.facts import ClipFacts, Estimate
-from blender_addon.wire.folders import check_writable, flush, names_in, staged_folder
+from blender_addon.wire.folders import FLUSH_EVERY, check_writable, flush, names_in, staged_folder
 from blender_addon.wire.gltf import GltfFile
 from blender_addon.wire.live import LiveFrame, LiveGrid
 from blender_addon.wire.options import Settings
@@ -60,6 +60,7 @@ __all__ = [
     "CONFIDENCE_FILLED",
     "CONFIDENCE_MEASURED",
     "ENGINES",
+    "FLUSH_EVERY",
     "TASKS",
     "Cancelled",
     "Capture",

@@ -211,18 +211,19 @@ class Ours:
     async def pull(self, link, job: str) -> float:
         """Bytes a second of the pieces of a result, which are thrown away: the wire without disks and hashes."""
         from blender_addon.transfer import windowed
-        from blender_addon.wire.framing import PIECE, PIECES
+        from blender_addon.wire.framing import CHUNK, CHUNKS_MOST
 
         size = (
             next(p for p in (self._home / "jobs" / job / "capture").iterdir() if p.name == "ballast.bin").stat().st_size
         )
 
-        async def get(offset: int) -> int:
-            _, frames = await link.request("get", job=job, name="ballast.bin", off=offset, n=min(PIECE, size - offset))
-            return len(frames[0])
+        async def get(offset: int, n: int) -> int:
+            _, frames = await link.request("get", job=job, name="ballast.bin", off=offset, n=n)
+            return sum(map(len, frames))
 
         received, began = [], time.perf_counter()
-        await windowed((lambda offset=offset: get(offset) for offset in range(0, size, PIECE)), received.append, PIECES)
+        pieces = ((at, min(CHUNKS_MOST * CHUNK, size - at)) for at in range(0, size, CHUNKS_MOST * CHUNK))
+        await windowed(((piece[1], lambda piece=piece: get(*piece)) for piece in pieces), received.append)
         assert sum(received) == size
         return size / (time.perf_counter() - began)
 

@@ -23,7 +23,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from .wire.connection import Connection
 from .wire.errors import KinoraError, ProtocolError
-from .wire.framing import FRAME_MAX, decode, encode
+from .wire.framing import CHUNK, FRAME_MAX, decode, encode
 from .wire.messages import ENCODINGS, PROTOCOL_OLDEST, PROTOCOL_VERSION, PUSHES, check_reply
 from .wire.versions import reads_captures
 
@@ -248,7 +248,8 @@ class Link:
         self._last_id += 1
         parts = encode({"t": kind, "id": self._last_id, **fields}, frames)
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._pending[self._last_id] = _Pending(parts, reply, LONGER_S.get(kind, ANSWER_S))
+        chunks = (fields.get("n", 0) + sum(map(len, frames))) / CHUNK
+        self._pending[self._last_id] = _Pending(parts, reply, LONGER_S.get(kind, ANSWER_S) * max(1, chunks))
         return self._last_id
 
     def _send_again(self, number: int) -> None:

@@ -13,12 +13,14 @@ import json
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from .wire.errors import Cancelled, KinoraError, UserError
+from .wire.folders import FLUSH_EVERY, flush
 
 BLOCK = 1024 * 1024
 
@@ -49,6 +51,7 @@ class Partial:
         self.rows = rows
         self._hashes: dict[str, Any] = {}
         self._have: dict[str, int] = {}
+        self._unflushed: Counter[str] = Counter()
         self.place.mkdir(parents=True, exist_ok=True)
         self._lock = open(self._about, "a+", encoding="utf-8")  # noqa: SIM115 - it is held until `close`
         if not _try_lock(self._lock):
@@ -61,11 +64,14 @@ class Partial:
         """Bytes that are there."""
         return sum(self._have.values())
 
-    def missing(self, most: int) -> Iterator[tuple[Row, int, int]]:
-        """(file, first byte, length) of what is still to come, in pieces of at most `most` bytes."""
+    def missing(self, most: Callable[[], int]) -> Iterator[tuple[Row, int, int]]:
+        """(file, first byte, length) of what is still to come, in pieces of at most `most()` bytes."""
         for row in self.rows:
-            for first in range(self._have[row.name], row.size, most):
-                yield row, first, min(most, row.size - first)
+            first = self._have[row.name]
+            while first < row.size:
+                length = min(most(), row.size - first)
+                yield row, first, length
+                first += length
 
     def take_up(self, abandoned: Callable[[], bool]) -> None:
         """Keep what is there of these very files, and remove what is not of them."""
@@ -101,6 +107,10 @@ class Partial:
         if written != len(data):
             raise OSError("the disk is full")
         self._hashes[row.name].update(data)
+        self._unflushed[row.name] += written
+        if self._unflushed[row.name] >= FLUSH_EVERY:
+            flush(self.place / row.name)
+            del self._unflushed[row.name]
         if self._have[row.name] == row.size:
             self._check(row)
 

@@ -24,8 +24,8 @@ from .wire.bundle import Bundle, pack
 from .wire.capture import check_output_folder, read_metadata
 from .wire.errors import Cancelled, UserError
 from .wire.folders import flush, publish_folder
-from .wire.framing import CHUNK, CREDIT, PIECE, PIECES
-from .wire.messages import UPLOAD_MAX
+from .wire.framing import CHUNK, CHUNKS_MOST, CREDIT, PIECE
+from .wire.messages import FRAMES, UPLOAD_MAX
 from .wire.results import check_files, check_room
 
 Result = TypeVar("Result")
@@ -33,8 +33,10 @@ Piece = TypeVar("Piece")
 
 TRIES = 5  # without a step forward
 ASK_AGAIN_S = 0.2
+SOON_S = 0.01  # until the server has read through what it hashed on the way; then twice as long each time
 ROOM_S = 3.0  # until a server without room is asked again
 RATE_S = 5.0  # the rate is that of so long a time
+QUICK_S = 0.25  # from a piece to its answer, with all that is under way between them
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,23 @@ class Meter:
         seconds = now - self._past[0][0]
         rate = (done - self._past[0][1]) / seconds if seconds > 0.2 else None
         self._told(Moved(self._stage, done, self._total, rate, waits_for))
+
+
+class Pace:
+    """How many bytes one message moves: a chunk, and the more of them, up to `most`, the quicker they go over.
+
+    What is long costs less beside what it moves; on a slow line, or one that breaks, short pieces are not lost.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.size, self._most = CHUNK, most
+
+    async def timed(self, request: Awaitable[Result]) -> Result:
+        """What a request of this size gives, from whose time the next size follows."""
+        began = time.monotonic()
+        result = await request
+        self.size = min(2 * self.size, self._most) if time.monotonic() - began < QUICK_S else CHUNK
+        return result
 
 
 async def in_thread(work: Callable[[Callable[[], bool]], Result]) -> Result:
@@ -128,7 +147,7 @@ async def upload(link: Link, footage: Bundle, stage: str, told: Told = lambda mo
 
 async def _upload_file(link: Link, footage: Bundle, path: Path, meter: Meter) -> None:
     """Until the server says that it has all of it, and that it is right."""
-    best, tries, found = -1, 0, None
+    best, tries, found, pause_s = -1, 0, None, SOON_S
 
     def ahead(have: int) -> None:
         nonlocal best, tries
@@ -146,8 +165,8 @@ async def _upload_file(link: Link, footage: Bundle, path: Path, meter: Meter) ->
             if reply["whole"]:
                 return
             if have == footage.size:
-                await asyncio.sleep(ASK_AGAIN_S)  # the server reads it through
-                tries = 0
+                await asyncio.sleep(pause_s)  # the server reads it through
+                tries, pause_s = 0, min(2 * pause_s, ASK_AGAIN_S)
             else:
                 await windowed(_chunks(link, footage, path, have), ahead)
         except Refused as refused:
@@ -160,21 +179,26 @@ async def _upload_file(link: Link, footage: Bundle, path: Path, meter: Meter) ->
                 raise
 
 
-def _chunks(link: Link, footage: Bundle, path: Path, have: int) -> Iterator[Callable[[], Awaitable[int]]]:
-    """Requests that send the file from byte `have` on; each gives how many bytes are over then."""
+def _chunks(link: Link, footage: Bundle, path: Path, have: int) -> Iterator[tuple[int, Callable[[], Awaitable[int]]]]:
+    """Requests that send the file from byte `have` on, and their bytes; each gives how many bytes are over then."""
 
-    async def send(offset: int, data: bytes) -> int:
-        await link.request("upload_chunk", [data], sha256=footage.sha256, off=offset)
-        return offset + len(data)
+    pace = Pace(CHUNKS_MOST * CHUNK if FRAMES in link.caps else CHUNK)
+
+    async def send(frames: list[bytes], end: int) -> int:
+        offset = end - sum(map(len, frames))
+        await pace.timed(link.request("upload_chunk", frames, sha256=footage.sha256, off=offset))
+        return end
 
     with open(path, "rb", buffering=0) as file:
         file.seek(have)
         while have < footage.size:
-            data = file.read(min(CHUNK, footage.size - have))
-            if not data:
+            size = min(pace.size, footage.size - have)
+            frames = [file.read(min(CHUNK, size - at)) for at in range(0, size, CHUNK)]
+            size = sum(map(len, frames))
+            if not size:
                 raise UserError(f"{footage.path} changed while it was sent", "send it again")
-            yield lambda offset=have, data=data: send(offset, data)
-            have += len(data)
+            have += size
+            yield size, lambda frames=frames, end=have: send(frames, end)
 
 
 @dataclass(frozen=True)
@@ -302,20 +326,24 @@ def _link_all(place: Path, rows: list[Row], staging: Path, abandoned: Callable[[
 async def _pull_all(link: Link, job: str, encoding: str, partial: Partial, told: Told) -> None:
     """Fetch what is missing; a file that arrived damaged once more, but not for ever."""
 
-    async def pull(row: Row, first: int, length: int) -> tuple[Row, bytes]:
-        _, frames = await link.request("get", job=job, name=row.name, off=first, n=length, encoding=encoding)
-        if len(frames[0]) != length:
+    pace = Pace(CHUNKS_MOST * CHUNK if FRAMES in link.caps else PIECE)
+
+    async def pull(row: Row, first: int, length: int) -> list[tuple[Row, bytes]]:
+        asked = link.request("get", job=job, name=row.name, off=first, n=length, encoding=encoding)
+        _, frames = await pace.timed(asked)
+        if sum(map(len, frames)) != length:
             raise Damaged(f"{row.name} is shorter than the backend says")
-        return row, frames[0]
+        return [(row, frame) for frame in frames]
 
     writing: asyncio.Future[None] | None = None
-    waiting: list[tuple[Row, bytes]] = []  # at most PIECES, until what is being written is
+    waiting: list[tuple[Row, bytes]] = []  # until what is being written is
 
-    async def put(piece: tuple[Row, bytes]) -> None:
+    async def put(pieces: list[tuple[Row, bytes]]) -> None:
         """Write and hash what came while more of it is under way."""
         nonlocal writing
-        waiting.append(piece)
-        if writing is not None and not writing.done() and len(waiting) < PIECES:
+        waiting.extend(pieces)
+        held = sum(len(data) for _, data in waiting)
+        if writing is not None and not writing.done() and held < CREDIT * CHUNK:
             return
         if writing is not None:
             await writing
@@ -334,7 +362,8 @@ async def _pull_all(link: Link, job: str, encoding: str, partial: Partial, told:
             check_room(partial.place, total - partial.have)
             meter = Meter("Fetching the result", total, told)
             meter.at(partial.have)
-            await windowed((lambda piece=piece: pull(*piece) for piece in partial.missing(PIECE)), put, PIECES)
+            pieces = partial.missing(lambda: pace.size)
+            await windowed(((piece[2], lambda piece=piece: pull(*piece)) for piece in pieces), put)
             if writing is not None:
                 await writing
             await in_thread(lambda abandoned: append(tuple(waiting)))
@@ -375,28 +404,28 @@ def _finish(staging: Path, errand: Errand, abandoned: Callable[[], bool], *, lin
 
 
 async def windowed(
-    requests: Iterable[Callable[[], Awaitable[Piece]]],
+    requests: Iterable[tuple[int, Callable[[], Awaitable[Piece]]]],
     take: Callable[[Piece], Awaitable[None] | None],
-    most: int = CREDIT,
+    most: int = CREDIT * CHUNK,
 ) -> None:
-    """Run requests in order, at most so many of them under way, and take their results in that order.
+    """Run requests, each with the bytes that it moves, in order, and take their results in that order.
 
-    The first failure ends them all.
+    At most so many bytes are under way. The first failure ends them all.
     """
-    window: deque[asyncio.Future[Piece]] = deque()
+    window: deque[tuple[int, asyncio.Future[Piece]]] = deque()
 
     async def take_first() -> None:
-        taken = take(await window.popleft())
+        taken = take(await window.popleft()[1])
         if taken is not None:
             await taken
 
     try:
-        for request in requests:
-            window.append(asyncio.ensure_future(request()))
-            if len(window) >= most:
+        for size, request in requests:
+            while window and size + sum(each for each, _ in window) > most:
                 await take_first()
+            window.append((size, asyncio.ensure_future(request())))
         while window:
             await take_first()
     finally:
-        for task in window:
+        for _, task in window:
             task.cancel()

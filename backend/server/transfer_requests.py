@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 import zlib
@@ -44,9 +45,10 @@ class TransferRequests:
 
     def upload_chunk(self, session: Session, header: Fields, frames: list[bytes]) -> Fields:
         # Nothing is damaged on the way, since CURVE authenticates it; a client may say what it meant to send.
-        if len(frames[0]) > framing.CHUNK or ("crc" in header and zlib.crc32(frames[0]) != header["crc"]):
+        too_long = any(len(frame) > framing.CHUNK for frame in frames)
+        if too_long or ("crc" in header and functools.reduce(_crc, frames, 0) != header["crc"]):
             raise Refusal("bad_chunk", "A chunk of the upload is damaged")
-        return {"have": self._server.uploads.add(session.owner, header["sha256"], header["off"], frames[0])}
+        return {"have": self._server.uploads.add(session.owner, header["sha256"], header["off"], frames)}
 
     def footage(self, session: Session, header: dict, prefix: str, kind: str, name: str) -> Fields:
         """Where the worker finds the footage: its path on the same host, or the upload."""
@@ -84,10 +86,10 @@ class TransferRequests:
         try:
             with open_plain(result.paths.get(name, result.folder / name)) as file:
                 file.seek(offset)
-                data = file.read(min(header["n"], framing.PIECE))
+                frames = [file.read(min(framing.PIECE, left)) for left in range(header["n"], 0, -framing.PIECE)]
         except FileNotFoundError as error:
             raise Refusal("no_such_file", f"The result has no file {name} any more", "send the clip again") from error
-        return {"off": offset, "size": row["size"]}, [data]
+        return {"off": offset, "size": row["size"]}, [frames[0], *filter(None, frames[1:])]
 
     def _result(self, session: Session, header: Fields, anew: bool = False) -> _Result | None:
         """What the job has to be fetched, None while that is being made. Raises Refusal."""
@@ -136,6 +138,11 @@ def _is_there(path: Path, kind: str, size: int, sample: str) -> bool:
         return False
 
 
+def _crc(crc: int, frame: bytes) -> int:
+    return zlib.crc32(frame, crc)
+
+
 def caps() -> Sequence[str]:
     """What this server can do beyond the version of the protocol, for its hello."""
-    return [name for name in messages.ENCODINGS if name == "exact" or name.rpartition("-")[2] in compact.codecs()]
+    known = [name for name in messages.ENCODINGS if name == "exact" or name.rpartition("-")[2] in compact.codecs()]
+    return [messages.FRAMES, *known]

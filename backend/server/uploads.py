@@ -14,11 +14,11 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..wire import flush
+from ..wire import FLUSH_EVERY, flush
 from .refusal import Refusal
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Uploads:
             raise Refusal("disk", f"The backend cannot use its disk ({trouble})", "free some space on it")
         return part.have, False
 
-    def add(self, owner: str, sha256: str, offset: int, data: bytes) -> int:
+    def add(self, owner: str, sha256: str, offset: int, frames: Sequence[bytes]) -> int:
         """Take a piece; how many bytes are here now. What is here already is only acknowledged. Raises Refusal."""
         path = self._of(owner) / sha256
         part = self._parts.get(path)
@@ -83,13 +83,13 @@ class Uploads:
             raise Refusal("not_open", "This upload is not open")
         if offset > part.have:
             raise Refusal("bad_offset", f"The upload continues at byte {part.have}, not at {offset}")
-        if offset + len(data) > part.size:
+        end = offset + sum(map(len, frames))
+        if end > part.size:
             raise Refusal("bad_hash", "The clip changed while it was sent", "send it again")
-        new = memoryview(data)[part.have - offset :]
-        if new:
+        if end > part.have:
             self._check_room(0)
             try:
-                part.append(new)
+                part.append(_after(part.have - offset, frames))
             except OSError as error:
                 log.error("the disk of the server: %s", error)
                 raise _no_room() from error
@@ -217,20 +217,23 @@ class _Part:
         self.abandoned = False
         self.wrong = False
         self.trouble = ""
-        self._read_to = 0
+        self._read_to = self._flushed = 0
         self._hash: Any = hashlib.sha256()
 
-    def append(self, data: memoryview) -> None:
+    def append(self, frames: Iterable[memoryview]) -> None:
         """Write; the file never runs ahead of what is counted."""
+        size = 0
         try:
             with open(self.file, "ab", buffering=0) as file:
-                if file.write(data) != len(data):
-                    raise OSError("the disk is full")
+                for frame in frames:
+                    if file.write(frame) != len(frame):
+                        raise OSError("the disk is full")
+                    size += len(frame)
         except OSError:
             with contextlib.suppress(OSError):
                 os.truncate(self.file, self.have)
             raise
-        self.have += len(data)
+        self.have += size
 
     def read(self, room: memoryview) -> bool:
         """Hash what has come since the last time, read into `room`; whether all of it is there and right."""
@@ -242,10 +245,20 @@ class _Part:
                     raise OSError("a part of an upload became shorter")
                 self._hash.update(room[:length])
                 self._read_to += length
+                if self._read_to - self._flushed >= FLUSH_EVERY:
+                    flush(self.file)
+                    self._flushed = self._read_to
         if self._read_to < self.size or self.abandoned:
             return False
         self.wrong = self._hash.hexdigest() != self.path.name
         return not self.wrong
+
+
+def _after(skip: int, frames: Iterable[bytes]) -> Iterator[memoryview]:
+    """What is left of the frames without their first `skip` bytes."""
+    for frame in frames:
+        yield memoryview(frame)[skip:]
+        skip = max(0, skip - len(frame))
 
 
 def _no_room() -> Refusal:

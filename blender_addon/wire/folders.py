@@ -10,6 +10,9 @@ from pathlib import Path
 
 from .errors import UserError
 
+#: A file that arrives is flushed every so many bytes: the disk works meanwhile, and the flush at its end is short.
+FLUSH_EVERY = 16 * 1024 * 1024
+
 
 @contextmanager
 def staged_folder(folder: Path, what: str, mark: str = "") -> Iterator[Path]:

@@ -16,11 +16,13 @@ FRAME_MAX = 4 * 1024 * 1024
 DEPTH_MAX = 8  # tables and lists in one another
 VALUES_MAX = 16 * 1024  # of all tables and lists together
 
-#: Bulk data moves in pieces of this size, at most CREDIT of them asked for and not yet answered.
+#: Bulk data moves in chunks of this size, at most CREDIT of them asked for and not yet answered.
 CHUNK = 1024 * 1024
 CREDIT = 8
-#: Results, which the client asks for and whose size is known, move in larger ones, so that each costs less beside them.
-PIECE, PIECES = 2 * CHUNK, CREDIT // 2
+#: On a quick line one message moves so many of them at once, so that it costs less beside what it moves.
+CHUNKS_MOST = 4
+#: The longest frame of a result: a client that knows one frame a message asks for no more.
+PIECE = 2 * CHUNK
 
 
 def encode(header: dict[str, Any], frames: Sequence[bytes] = ()) -> list[bytes]:

@@ -183,7 +183,7 @@ def refuses_every_change(check, header, frames, optional=()):
             )
         ],
         ("get", "n", 0),
-        ("get", "n", 2 * 1024 * 1024 + 1),
+        ("get", "n", 4 * 1024 * 1024 + 1),
         ("get", "n", True),
         ("get", "off", 1.0),
         ("status", "job", "0" * 31),

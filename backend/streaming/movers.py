@@ -67,7 +67,8 @@ def scores_of(frame: PosedDepth, others: Iterable[Sight], device: torch.device |
     most = torch.zeros((WITNESSES, *frame.depth.shape), device=device)
     for other in others:
         look = other.look(places)
-        noise = DEVIATIONS * _disagreement(look.depth[::STEP, ::STEP], look.z[::STEP, ::STEP])
+        theirs, ours = look.depth[::STEP, ::STEP], torch.where(known, look.z, 0.0)[::STEP, ::STEP]
+        noise = DEVIATIONS * _disagreement(theirs, ours)
         said = torch.where(known, look.clearance() / noise, 0.0)
         for n in range(WITNESSES):
             most[n], said = torch.maximum(most[n], said), torch.minimum(most[n], said)

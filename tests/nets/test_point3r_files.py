@@ -1,4 +1,4 @@
-"""Files of Point3R: either published form loads, number by number; nothing in it is run, and other networks are refused."""
+"""Files of Point3R: either published form loads, number by number; nothing in it is run; other networks are refused."""
 
 from __future__ import annotations
 

@@ -53,16 +53,15 @@ def shared_focal(focal_px: np.ndarray) -> SharedFocal:
     if not len(logs):
         raise ValueError("no frame has a focal length")
     spread = 1.4826 * np.median(np.abs(logs - np.median(logs)))
-    near = logs[np.abs(logs - np.median(logs)) <= max(FAR * spread, 1e-9)]
-    return SharedFocal(
-        float(np.exp(near.mean())), float(np.std(near)) if len(near) > 1 else 0.0, len(near), _changes(logs)
-    )
+    at = np.flatnonzero(np.abs(logs - np.median(logs)) <= max(FAR * spread, 1e-9))
+    near = logs[at]
+    return SharedFocal(float(np.exp(near.mean())), float(np.std(near)), len(near), _changes(at, near))
 
 
-def _changes(logs: np.ndarray) -> bool:
-    """Whether a cubic through the frames' log focal lengths goes further than chance would have it go."""
+def _changes(at: np.ndarray, logs: np.ndarray) -> bool:
+    """Whether a cubic through log focal lengths of frames (K,) goes further than chance would have it go."""
     if len(logs) < 12:
         return False
-    course = np.polynomial.Chebyshev.fit(np.arange(len(logs)), logs, 3)(np.arange(len(logs)))
+    course = np.polynomial.Chebyshev.fit(at, logs, 3)(at)
     error = 1.4826 * np.median(np.abs(logs - course)) * np.sqrt(4 / len(logs))
     return bool(np.ptp(course) > max(np.log1p(CHANGE), SURE * error))

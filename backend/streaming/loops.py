@@ -7,6 +7,7 @@ points followed from there do too, and both ways, there and back, say the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,9 @@ from .refining import Frames
 #: Errors of a tie: log scale, turn (radians), shift as a share of the frame's middle depth and of the way between.
 TIE_SCALE, TIE_TURN, TIE_SHIFT, TIE_WAY = 0.015, 0.004, 0.003, 0.02
 #: Features of a picture, and those of them that tell pictures apart on the whole.
-FEATURES, WORDS = 800, 200
+FEATURES, WORDS = 500, 200
+#: Frames that are compared at most.
+MOST_KEYS = 250
 #: Points followed to verify a pair, and how many of them must agree.
 POINTS, LEAST = 250, 25
 #: How far apart there and back may end: degrees, share of the middle depth, log scale.
@@ -49,19 +52,28 @@ class LoopFinder:
     def __init__(self, options: LoopOptions = LoopOptions()) -> None:
         self.options = options
 
-    def __call__(self, frames: Frames, nodes: Nodes, placed: np.ndarray) -> list[Tie]:
+    def __call__(
+        self,
+        frames: Frames,
+        nodes: Nodes,
+        placed: np.ndarray,
+        progress: Callable[[float], None] = lambda fraction: None,
+    ) -> list[Tie]:
         """Verified ties between some of the placed frames."""
-        keys = np.flatnonzero(placed)[:: self.options.every]
+        every = max(self.options.every, -(-int(placed.sum()) // MOST_KEYS))
+        keys = np.flatnonzero(placed)[::every]
         matcher = ClassicMatcher(FEATURES)
         words, middles = [], []
-        for n in keys:
+        for k, n in enumerate(keys):
+            progress(0.5 * k / len(keys))
             view = frames.view(int(n))
             words.append(torch.from_numpy(matcher.features(_picture(int(n), view)).descriptors))
             known = view.depth[view.depth > 0]
             middles.append(float(np.median(known)) * np.exp(nodes.log_scale[n]) if len(known) else np.nan)
         pairs = self._worth_a_look(keys, nodes, np.array(middles), _likeness(words))
         ties = []
-        for i, j in pairs:
+        for k, (i, j) in enumerate(pairs):
+            progress(0.5 + 0.5 * k / len(pairs))
             tie = _verified(int(i), int(j), frames.view(int(i)), frames.view(int(j)), matcher)
             if tie is not None:
                 ties.append(tie)

@@ -6,7 +6,9 @@ and the frame says so:
 
     pnp -> robust -> head,   robust -> pnp -> head,   procrustes -> head,   head.
 
-A pose that even the head does not have is NaN, never an identity matrix.
+Steadied poses stay in the network's world, where its points and pointers are, and so drift as that does; what the
+pictures say beyond that is for `refining.py`, after the clip. A pose that even the head does not have is NaN, never an
+identity matrix.
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ ROUNDS, LOOSE = 12, 1.5
 AGREES, LEAST_AGREEING = 0.1, 0.3
 #: How far a point of the world may be seen from its pixel, as a share of the picture's width.
 REACH = 0.015
-#: Corners followed from frame to frame, and the steps that what is known of their errors is learned from.
-CORNERS, LEARN = 300, 40
+#: Corners followed from frame to frame; steps that what is known of their errors is learned from, at most and at least.
+CORNERS, LEARN, LEAST_LEARNT = 300, 120, 10
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class PoseOptions:
     """`source` of the pose; `steady`: what the picture says of each step takes part too, weighed by how much either has
     been seen to err; `focal_px` where the lens is known, else it is found as frames come in."""
 
-    source: Source = "robust"
+    source: Source = "pnp"
     steady: bool = True
     focal_px: float | None = None
 
@@ -68,7 +70,7 @@ class FramePose:
     @property
     def found(self) -> bool:
         """Whether there is a camera."""
-        return self.source is not None
+        return bool(np.isfinite(self.world_from_camera).all())
 
     @property
     def similarity(self) -> Similarity:
@@ -80,7 +82,7 @@ NO_POSE = FramePose(np.full((4, 4), np.nan), 1.0, None, 0.0)
 
 
 class PoseTracker:
-    """Takes frames as they are streamed and says each one's camera. It holds one frame and forty steps."""
+    """Takes frames as they are streamed and says each one's camera. It holds one frame and the last steps."""
 
     def __init__(self, options: PoseOptions = PoseOptions()) -> None:
         self.options = options
@@ -100,7 +102,8 @@ class PoseTracker:
 
         Pixels of `moving` (H, W) bool take no part.
         """
-        keep = _sure(frame) & (True if moving is None else ~moving)
+        still = True if moving is None else ~moving
+        keep = sure_points(frame) & still
         if self.options.focal_px is None:
             focal = frame_focal(frame.points_camera, keep)
             if np.isfinite(focal):
@@ -112,7 +115,10 @@ class PoseTracker:
         if not np.isfinite(focal):
             self._before = None
             return said
-        view = view_of(rgb, frame.points_camera[..., 2], keep, focal, centre_of(*frame.confidence_camera.shape[::-1]))
+        # what the map in the world says is not needed for a step
+        usable = _surer(frame.confidence_camera) & _in_front(frame) & still
+        centre = centre_of(*frame.confidence_camera.shape[::-1])
+        view = view_of(rgb, frame.points_camera[..., 2], usable, focal, centre)
         pose = self._steadied(view, said)
         self._before = (view, said, pose) if pose.found else None
         return pose
@@ -147,7 +153,8 @@ class PoseTracker:
         if self._before is None:
             return said
         before, said_before, pose_before = self._before
-        step = picture_step(before, view, _relative(said_before, said) if said.found else None)
+        said_step = _relative(said_before, said) if said.found and said_before.found else None
+        step = picture_step(before, view, said_step)
         if step is None:
             self._steps.clear()
             return said
@@ -155,12 +162,11 @@ class PoseTracker:
         from_step = pose_before.similarity.compose(step.a_from_b)
         if not said.found:
             return _frame_pose(from_step, "step", 0.0, True)
-        between = vector_of(step.a_from_b.inverse().compose(_relative(said_before, said)))
-        self._steps.append(between)
+        if said_step is not None:
+            self._steps.append(vector_of(step.a_from_b.inverse().compose(said_step)))
         away = vector_of(from_step.inverse().compose(said.similarity))
-        return _frame_pose(
-            from_step.compose(similarity_of(gains(np.array(self._steps)) * away)), said.source, said.agree, True
-        )
+        steadied = from_step.compose(similarity_of(gains(np.array(self._steps).reshape(-1, 7)) * away))
+        return _frame_pose(steadied, said.source, said.agree, True)
 
 
 def gains(between: np.ndarray) -> np.ndarray:
@@ -168,10 +174,11 @@ def gains(between: np.ndarray) -> np.ndarray:
 
     `between` (N, 7) is by how much steps of the said poses differ from those seen in the pictures. What a said pose
     errs anew each frame shows in two steps, with opposite signs; what is left is the wandering of both. That is the
-    local level model, and this the gain of its steady filter (Harvey 1989, section 4.1.2). 1 while too little is known.
+    local level model, and this the gain of its steady filter (Harvey 1989, section 4.1.2). Half while too little is
+    known.
     """
-    gain = np.ones(7)
-    if len(between) < 4:
+    gain = np.full(7, 0.5)
+    if len(between) < LEAST_LEARNT:
         return gain
     most = 4 * np.median(np.abs(between), axis=0) + 1e-12
     d = between.clip(-most, most)
@@ -291,11 +298,18 @@ def _weighted(a: np.ndarray, b: np.ndarray, weight: np.ndarray, with_scale: bool
         return None
 
 
-def _sure(frame) -> np.ndarray:
-    """(H, W) bool: all but the least sure points of a frame."""
+def sure_points(frame) -> np.ndarray:
+    """(H, W) bool: all but the least sure points of a frame, of those that both maps have."""
     both = frame.confidence_camera * frame.confidence_world
-    finite = np.isfinite(frame.points_camera).all(-1) & np.isfinite(frame.points_world).all(-1)
-    return finite & (both >= np.quantile(both, UNSURE)) & (frame.points_camera[..., 2] > 0)
+    return _surer(both) & np.isfinite(frame.points_world).all(-1) & _in_front(frame)
+
+
+def _surer(confidence: np.ndarray) -> np.ndarray:
+    return confidence >= np.quantile(confidence, UNSURE)
+
+
+def _in_front(frame) -> np.ndarray:
+    return np.isfinite(frame.points_camera).all(-1) & (frame.points_camera[..., 2] > 0)
 
 
 def _sample(keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

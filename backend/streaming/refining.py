@@ -32,10 +32,8 @@ GAPS = (1, 2, 4, 8)
 POINTS = 180
 #: A loop that misses by so many standard deviations after all is a wrong one.
 REJECT = 5.0
-#: How far apart in time frames are tied by what the network says of them.
-NETWORK_GAPS = (1, 4, 16, 64)
-#: Frames that are compared to learn how wrong that is, and what it is taken to be for neighbours without.
-LEAST_TESTED, UNTESTED = 8, (0.02, 0.02, 0.05)
+#: Frames that are compared to learn how wrong the network's steps are, what they are taken to be without, and at least.
+LEAST_TESTED, UNTESTED, LEAST_NOISE = 8, (0.02, 0.02, 0.05), 1e-4
 #: Errors of a tie from a window: log scale, turn (radians), shift as a share of the frame's middle depth.
 TIE_NOISE = (0.004, 0.001, 0.0015)
 
@@ -47,6 +45,14 @@ class Frames(Protocol):
 
     def view(self, n: int) -> View:
         """Frame n; its depth is in the frame's own unit."""
+
+
+class LoopSource(Protocol):
+    """What finds ties between frames that are far apart in time: `LoopFinder` of `loops.py`."""
+
+    def __call__(
+        self, frames: Frames, nodes: Nodes, placed: np.ndarray, progress: Callable[[float], None]
+    ) -> Sequence[Tie]: ...
 
 
 @dataclass(frozen=True)
@@ -67,27 +73,31 @@ def refine_stream(
     frames: Frames,
     world_from_camera: np.ndarray,
     scale: np.ndarray,
-    loops: Callable[[Frames, Nodes, np.ndarray], Sequence[Tie]] | None = None,
+    loops: LoopSource | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> RefinedPath:
     """The path of (T, 4, 4) streamed poses and (T,) scales of depth, refined; the first frame that has a pose keeps it.
 
     Frames without a pose get one where their pictures tie them to others. `loops` finds ties between frames that are
-    far apart in time, given the frames, their places by the windows alone, and which (T,) have one. `progress` is told
-    the fraction done and may raise to stop.
+    far apart in time, given the frames, their places by the windows alone, which (T,) have one, and a `progress` of its
+    own. That is told the fraction done and may raise to stop.
     """
     count = len(frames)
     ties: list[Tie] = []
-    for found in window_ties(frames, world_from_camera, scale, lambda f: progress(0.9 * f)):
+    for found in window_ties(frames, world_from_camera, scale, lambda done: progress(0.8 * done)):
         ties += found
     tied = np.zeros(count, bool)
     for tie in ties:
         tied[[tie.i, tie.j]] = True
     start, placed = _chained(world_from_camera, scale, ties)
-    ties += network_ties(world_from_camera, scale, start, tied)
+    ties += network_ties(world_from_camera, scale, start, ties)
     path, kept, rejected = _solved(start, placed, ties, [])
     if loops is not None and placed.any():
-        found = [t for t in loops(frames, path, placed) if placed[t.i] and placed[t.j]]
+        found = [
+            t
+            for t in loops(frames, path, placed, lambda done: progress(0.8 + 0.2 * done))
+            if placed[t.i] and placed[t.j]
+        ]
         path, kept, rejected = _solved(path, placed, ties, found)
     progress(1.0)
     nan = np.where(placed, 0.0, np.nan)
@@ -109,41 +119,37 @@ def window_ties(
         window = range(begin, min(begin + LENGTH, count))
         views = {n: views[n] if n in views else frames.view(n) for n in window}
         pairs = {p: m for p, m in pairs.items() if p[0] >= begin}
-        for gap in GAPS:
+        for part, gap in enumerate(GAPS):
+            progress((number + 0.5 * part / len(GAPS)) / len(begins))
             for i in window[:-gap]:
                 if (i, i + gap) not in pairs:
                     pairs[i, i + gap] = _match(views, i, i + gap, world_from_camera, scale)
-                progress((number + (i - begin) / len(window) * 0.5) / len(begins))
         inside = {p: m for p, m in pairs.items() if p[0] in views and p[1] in views and len(m)}
         yield _align(window, views, inside, scale) if inside else []
 
 
-def network_ties(world_from_camera: np.ndarray, scale: np.ndarray, chained: Nodes, tied: np.ndarray) -> list[Tie]:
-    """What the streamed poses say of frames near and far, as wrong as they are measured against the windows' chain.
+def network_ties(world_from_camera: np.ndarray, scale: np.ndarray, chained: Nodes, ties: Sequence[Tie]) -> list[Tie]:
+    """What the streamed poses say of neighbouring frames that no window has tied.
 
-    What streamed poses err grows less with the time between frames than what a chain errs, where the memory helps, so
-    ties of several lengths are made; over each length the two are given the same worth at least.
+    It is taken to be as wrong as it is, by the chain of windows, where these have tied frames.
     """
     known = np.flatnonzero(has_pose(world_from_camera))
     streamed = Nodes.of(
         [_similarity(p, s) if np.isfinite(p).all() else Similarity() for p, s in zip(world_from_camera, scale)]
     )
-    ties = []
-    for gap in NETWORK_GAPS:
-        i, j = known[:-gap], known[gap:]
-        if not len(i):
-            break
-        said, seen = streamed[i].inverse().after(streamed[j]), chained[i].inverse().after(chained[j])
-        both = tied[i] & tied[j]
-        noise = np.array(UNTESTED) * np.sqrt(gap)
-        if both.sum() >= LEAST_TESTED:
-            off = np.abs(seen[both].inverse().after(said[both]).vectors())
-            noise = [1.4826 * float(np.median(off[:, part])) for part in (slice(0, 1), slice(1, 4), slice(4, 7))]
-            noise = np.maximum(noise, 1e-4)
-        # ties that lie over one another say the same
-        for k in range(0, len(i), max(1, gap // 2)):
-            ties.append(Tie(int(i[k]), int(j[k]), said.similarity(k), tuple(noise)))
-    return ties
+    by_window = {(t.i, t.j) for t in ties}
+    i, j = known[:-1], known[1:]
+    said = streamed[i].inverse().after(streamed[j])
+    seen = chained[i].inverse().after(chained[j])
+    both = np.array([pair in by_window for pair in zip(i, j)], bool)
+    noise = np.array(UNTESTED)
+    if both.sum() >= LEAST_TESTED:
+        off = np.abs(seen[both].inverse().after(said[both]).vectors())
+        noise = np.array([1.4826 * np.median(off[:, part]) for part in (slice(0, 1), slice(1, 4), slice(4, 7))])
+    return [
+        Tie(int(i[k]), int(j[k]), said.similarity(k), tuple(np.maximum(noise, LEAST_NOISE) * np.sqrt(j[k] - i[k])))
+        for k in np.flatnonzero(~both)
+    ]
 
 
 def _match(views: dict[int, View], i: int, j: int, world_from_camera: np.ndarray, scale: np.ndarray) -> Matches:

@@ -1,7 +1,7 @@
 """The camera of a stream against the truth: `python benchmarks/stream_poses.py --help`.
 
-A walk of 200 frames once round a hall and a bit further, in a streaming network's place an oracle that errs as stated in
-`tests/stream_oracle.py`. Printed are, for every seed (of the walk and of the errors): the error of the camera's path
+A walk of 200 frames once round a hall and a bit further; in the streaming network's place an oracle that errs as stated
+in `tests/stream_oracle.py`. Printed are, for every seed (of the walk and of the errors): the error of the camera's path
 after the best similarity (ATE, m), of its turns (degrees), and from frame to frame (RPE, m and degrees), of
 
     head         what the pose head says
@@ -30,8 +30,8 @@ from backend.geometry.trajectory import absolute_trajectory_error
 from backend.streaming.loops import LoopFinder
 from backend.streaming.poses import PoseOptions, PoseTracker
 from backend.streaming.refining import refine_stream
-from tests.streaming.walks import Walk, head_path
 from tests.stream_oracle import StreamOracle
+from tests.streaming.walks import Walk, head_path
 from tests.worlds import loop_walk
 
 

@@ -43,7 +43,7 @@ def evaluate_suite(options: argparse.Namespace, worker_command: Sequence[str]) -
         measure_single_depth,
         measure_video_depth,
     )
-    from ..evaluation.suites import TABLES, Result, measure_all
+    from ..evaluation.suites import TABLES, Result, measure_all, papers_table
 
     benchmark = BENCHMARKS[options.benchmark]
     names = tuple(filter(None, options.sequences.split(",")))
@@ -81,6 +81,9 @@ def evaluate_suite(options: argparse.Namespace, worker_command: Sequence[str]) -
     print(result.table())
     path = options.out / f"{options.suite}-{options.benchmark}.json"
     _write(path, result.to_json())
+    together = _results_in(options.out, options.suite)
+    if len(together) > 1:
+        print(f"\n{papers_table(TABLES[options.suite], together)}\n")
     print(f"All figures are in {path}")
     return 1 if result.failed else 0
 
@@ -123,6 +126,17 @@ def _singles(take: Any, settings: JobSettings, options: argparse.Namespace) -> I
         run = Run(report=report, device=options.device, plan=((stage, 1.0),))
         with run.stage(stage):
             yield from single_depths([frame.image for frame in take.frames], settings, run)
+
+
+def _results_in(folder: Path, suite: str) -> list[dict[str, Any]]:
+    """What was written of a suite's benchmarks to the folder of captures."""
+    from ..evaluation.benchmarks import BENCHMARKS
+
+    files = [folder / f"{suite}-{benchmark}.json" for benchmark in BENCHMARKS]
+    try:
+        return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+    except ValueError as error:
+        raise UserError(f"A file of figures in {folder} is damaged ({error})", "delete it") from error
 
 
 def _stand_in(image: Path, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,14 +111,9 @@ class Result:
             cells.append([row.name, count, *(_written(row.measured.figures[c.key], c.form) for c in columns)])
         done = len(self.rows) - self.failed
         kind = "mean by pixels" if self.what.weighted else "mean"
-        cells.append(
-            [f"{kind}, {done} of {len(self.rows)}", "", *(_written(self.mean(c.key), c.form) for c in columns)]
-        )
-        widths = [max(len(row[n]) for row in cells if n < len(row)) for n in range(len(columns) + 2)]
-        lines = [f"{self.what.title}, {self.benchmark}"]
-        for row in cells:
-            aligned = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
-            lines.append("  ".join(aligned).rstrip())
+        means = [_written(self.mean(c.key), c.form) for c in columns]
+        cells.append([f"{kind}, {done} of {len(self.rows)}", "", *means])
+        lines = [f"{self.what.title}, {self.benchmark}", *lined_up(cells)]
         if self.failed:
             lines.append(f"{self.failed} of {len(self.rows)} sequences failed, the mean is of the others alone:")
             lines += [f"  {row.name}: {row.failed}" for row in self.rows if row.measured is None]
@@ -165,6 +160,37 @@ def measure_all(
         except UserError as error:
             rows.append(Row(name, frames, failed=str(error)))
     return tuple(rows)
+
+
+def papers_table(what: Table, results: Sequence[Mapping[str, Any]]) -> str:
+    """A method as papers print it: its means on several benchmarks side by side, a line for each alignment of depth.
+
+    `results` are what `Result.to_json` gives. Benchmarks of which sequences failed say of how many the means are.
+    """
+    shown = [column for column in what.columns if column is not _SEEN]
+    lines = {c.heading[0] if what.weighted else "": [] for c in shown}
+    for column in shown:
+        lines[column.heading[0] if what.weighted else ""].append(column)
+    heads = [c.heading[1] if what.weighted else " ".join(filter(None, c.heading)) for c in next(iter(lines.values()))]
+    cells = [[""], ["mean"]]
+    for result in results:
+        count = f" ({result['mean_of']} of {len(result['sequences'])})" if result["failed"] else ""
+        cells[0] += [result["benchmark"] + count, *[""] * (len(heads) - 1)]
+        cells[1] += heads
+    for label, columns in lines.items():
+        means = (result["mean"].get(column.key) for result in results for column in columns)
+        forms = [column.form for _ in results for column in columns]
+        cells.append([label, *("-" if mean is None else format(mean, form) for mean, form in zip(means, forms))])
+    return "\n".join([what.title, *lined_up(cells)])
+
+
+def lined_up(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines, the first column to the left, the others to the right; rows may end early."""
+    widths = [max(len(row[n]) for row in cells if n < len(row)) for n in range(max(map(len, cells)))]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]).rstrip()
+        for row in cells
+    ]
 
 
 def _of_sequence(measured: Measured) -> dict[str, Any]:

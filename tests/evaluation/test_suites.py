@@ -17,6 +17,7 @@ from backend.engines.point3r import Point3REngine
 from backend.evaluation import measures
 from backend.evaluation.benchmarks import BENCHMARKS, chosen_takes
 from backend.evaluation.measures import (
+    Measured,
     frames_of,
     measure_pose,
     measure_reconstruction,
@@ -25,7 +26,7 @@ from backend.evaluation.measures import (
     middle_pixels,
     stand_in_name,
 )
-from backend.evaluation.suites import TABLES, Result, measure_all
+from backend.evaluation.suites import TABLES, Result, Row, measure_all, papers_table
 from backend.geometry.rigid import Similarity
 from backend.run import Run
 from backend.server.process import Outcome
@@ -343,6 +344,28 @@ def take_nothing():
     raise UserError("There is no sequence a")
 
 
+def test_benchmarks_stand_side_by_side_as_in_papers_with_a_line_for_each_alignment(tmp_path):
+    measured, _ = rows(tmp_path)
+    sintel = Result(TABLES["video-depth"], "Sintel", measured).to_json()
+    bonn = Result(TABLES["video-depth"], "Bonn", measured[:1]).to_json()
+    lines = papers_table(TABLES["video-depth"], [sintel, bonn]).splitlines()
+    assert lines[0] == "Video depth"
+    assert lines[1].split() == ["Sintel", "(2", "of", "3)", "Bonn"]
+    assert lines[2].split() == ["mean", *["Abs", "Rel", "<", "1.25"] * 2]
+    assert [line[:13].strip() for line in lines[3:]] == ["scale", "scale & shift", "metric"]
+    delta = f"{sintel['mean']['metric_delta_125']:.1%}"
+    assert lines[5].split() == ["metric", "0.2000", delta, "0.1000", "100.0%"]
+
+
+def test_paths_and_clouds_have_one_line_for_all_benchmarks():
+    row = Row("chess/seq-03", 5, Measured({"ate": 0.1, "rpe": 0.02, "rpe_deg": 0.5}, 5))
+    tables = [Result(TABLES["pose"], name, (row,)).to_json() for name in ("ScanNet", "Sintel")]
+    lines = papers_table(TABLES["pose"], tables).splitlines()
+    assert lines[1].split() == ["ScanNet", "Sintel"]
+    assert lines[2].split("  ")[-1].strip() == "RPE rot, deg"
+    assert lines[3].split() == ["0.100", "0.020", "0.500"] * 2
+
+
 # The command
 
 
@@ -363,9 +386,16 @@ def test_captures_that_are_there_are_measured_and_missing_ones_fail(home, tmp_pa
     assert "0.1000" in told
     written = json.loads((out / "video-depth-sintel.json").read_text())
     assert written["sequences"][0]["figures"]["metric_abs_rel"] == pytest.approx(0.1, abs=1e-4)
+    WRITE["kitti"](tmp_path / "kitti", WORLD, "2011_09_26_drive_0002_sync")
+    depth = ["--benchmark", "kitti", "--out", str(out), "--suite", "video-depth"]
+    clip = replace(CAPTURE.clip, image_names=tuple(f"{k:010d}.png" for k in range(FRAMES)))
+    write_capture(replace(CAPTURE, clip=clip), out / "2011_09_26_drive_0002_sync")
+    assert main(["evaluate", str(tmp_path / "kitti"), *depth]) == 0
+    assert "Sintel (1 of 2)" in capsys.readouterr().out
     assert main(["evaluate", "--suite", "pose", *arguments[:-1], "alley_2"]) == 0
     assert json.loads((out / "pose-sintel.json").read_text())["mean"]["ate"] == pytest.approx(0, abs=1e-5)
-    assert sorted(p.name for p in out.iterdir()) == ["alley_2", "pose-sintel.json", "video-depth-sintel.json"]
+    files = ["pose-sintel.json", "video-depth-kitti.json", "video-depth-sintel.json"]
+    assert sorted(p.name for p in out.iterdir()) == ["2011_09_26_drive_0002_sync", "alley_2", *files]
 
 
 def test_missing_captures_are_made_of_the_frames_that_the_suite_takes(home, tmp_path, capsys):

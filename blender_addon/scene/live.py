@@ -195,7 +195,11 @@ class LiveView:
             ob.hide_render = ob.hide_select = True  # a look at the work, no part of the set
             ob.parent = self.root
             material = next((m for m in bpy.data.materials if m.get(TICKET) == self.ticket), None)
-            nodes.add_modifier(ob, nodes.STATIC, {"Point Size": 1.0, "Material": material})
+            inputs = {"Point Size": 1.0, "Material": material, "Facing": live.world_from_camera[:3, 3]}
+            modifier, player = nodes.add_modifier(ob, nodes.STATIC, inputs), self.player
+            if player is not None and nodes.find_modifier(player) is not None:
+                squares = nodes.get_input(nodes.find_modifier(player), "Solid Colors")
+                nodes.set_input(modifier, "Solid Colors", squares)
             self.collection.objects.link(ob)
         else:
             earlier, ob.data = ob.data, cloud

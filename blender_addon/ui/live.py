@@ -22,7 +22,7 @@ from .text import draw_wrapped, sentence
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE_S = 0.01  # for so long node groups are made at a tick, or the last frames are put in
+MOST_WAITING = 8  # frames that are taken from the client at once
 _MEMORY_EVERY_S = 1.0  # how often the memory of a streaming engine is drawn anew
 
 
@@ -37,7 +37,8 @@ class Growing:
         self._stopped = False
         self._groups: Steps[None] | None = None  # node groups being made, which the first frame needs
         self._upheavals = _upheavals
-        self._appended = self._remembered = 0.0
+        self._due, self._looked = 0.0, time.monotonic()  # frames that the rate allows now, and when that was found
+        self._remembered = 0.0
 
     def watch(self, client, wanted: bool) -> None:
         """Ask for frames or stop asking; after undo or loading, for all of them again."""
@@ -52,30 +53,33 @@ class Growing:
         if not wanted:
             self.waiting.clear()
 
-    def grow(self, job: Reconstruction, scene: bpy.types.Scene) -> None:
-        """Put one frame into the scene, when it is time for one."""
+    def grow(self, job: Reconstruction, scene: bpy.types.Scene, seconds: float) -> None:
+        """Put in the frames that it is time for, within about so long; where the window is slow, several are due."""
         now = time.monotonic()
-        if not self.waiting or now - self._appended < 1 / scene.kinora.live_rate or not hands_off(scene):
-            return
-        view = self._view(job, scene)
-        if view is not None:
-            self._append(view)
-            view.settle()
-            self._appended = now
+        fresh = (now - self._looked) * scene.kinora.live_rate
+        self._looked, self._due = now, min(max(1.0, fresh), self._due + fresh)
+        if self.waiting and self._due >= 1 and hands_off(scene):
+            self._due -= self._put_in(job, scene, seconds, int(self._due))
 
-    def catch_up(self, job: Reconstruction, scene: bpy.types.Scene | None) -> bool:
-        """Put in what still waits, for a few milliseconds and whatever the rate is; True once nothing does."""
+    def catch_up(self, job: Reconstruction, scene: bpy.types.Scene | None, seconds: float) -> bool:
+        """Put in what still waits, within about so long and whatever the rate is; True once nothing does."""
         if scene is None or self._stopped:
             self.waiting.clear()
-        if not self.waiting or not hands_off(scene):
-            return not self.waiting
-        end = time.perf_counter() + _AT_ONCE_S
-        view = self._view(job, scene)
-        if view is not None:
-            while self.waiting and time.perf_counter() < end:
-                self._append(view)
-            view.settle()
+        if self.waiting and hands_off(scene):
+            self._put_in(job, scene, seconds, len(self.waiting))
         return not self.waiting
+
+    def _put_in(self, job: Reconstruction, scene: bpy.types.Scene, seconds: float, most: int) -> int:
+        """Put at most so many frames into the view; how many it took, none while there is no view yet."""
+        end, count = time.perf_counter() + seconds, 0
+        view = self._view(job, scene, end)
+        if view is None:
+            return 0
+        while self.waiting and count < most and (not count or time.perf_counter() < end):
+            self._append(view)
+            count += 1
+        view.settle()
+        return count
 
     def _append(self, view: LiveView) -> None:
         event, now = self.waiting.popleft(), time.monotonic()
@@ -86,14 +90,14 @@ class Growing:
             self._remembered = now
         view.append(live, event.attempt, settle=False)
 
-    def _view(self, job: Reconstruction, scene: bpy.types.Scene) -> LiveView | None:
+    def _view(self, job: Reconstruction, scene: bpy.types.Scene, end: float) -> LiveView | None:
         """The view that takes frames now; None when it is not ready yet, or not wanted any more."""
         view = find_live(self._ticket)
         if view is not None:
             self._begun = True
         elif self._begun:  # the artist deleted it and does not want it
             self._stopped = True
-        elif self._groups_ready():
+        elif self._groups_ready(end):
             self._begin(job, scene)
         return view
 
@@ -119,9 +123,8 @@ class Growing:
         )
         self._begun = True
 
-    def _groups_ready(self) -> bool:
-        """Go on making the player's node groups for a few milliseconds; True once they are all there."""
-        end = time.perf_counter() + _AT_ONCE_S
+    def _groups_ready(self, end: float) -> bool:
+        """Go on making the player's node groups until then; True once they are all there."""
         if self._groups is None:
             self._groups = nodes.player_steps()
         while next(self._groups, None) is not None:
@@ -149,7 +152,7 @@ class LiveViews:
         """How many frames may be taken from the client now; None for all."""
         if self._over:
             return None
-        return 0 if any(growing.waiting for growing in self._growing.values()) else 2
+        return 0 if any(growing.waiting for growing in self._growing.values()) else MOST_WAITING
 
     @property
     def busy(self) -> bool:
@@ -161,8 +164,8 @@ class LiveViews:
         if event.ticket in self._growing:
             self._growing[event.ticket].waiting.append(event)
 
-    def tick(self, jobs: list[Reconstruction], client) -> None:
-        """Follow the jobs that run, put one frame into a scene, and close the views of jobs that have ended."""
+    def tick(self, jobs: list[Reconstruction], client, seconds: float) -> None:
+        """Follow the jobs that run, put frames in for about so long, and close the views of jobs that have ended."""
         for ticket in self._growing.keys() - {job.ticket for job in jobs}:  # taken out of the list
             del self._growing[ticket]
         self._over &= self._growing.keys()
@@ -175,11 +178,11 @@ class LiveViews:
                 if client is not None:
                     growing.watch(client, scene is not None and scene.kinora.live)
                 if scene is not None:
-                    growing.grow(job, scene)
+                    growing.grow(job, scene, seconds)
             elif growing is not None and job.state in {"CANCELLING", "CANCELLED", "FAILED"}:
                 known = job.ticket in self._over  # all that came has been taken since
                 self._over.add(job.ticket)
-                if growing.catch_up(job, scene) and known and job.state != "CANCELLING":
+                if growing.catch_up(job, scene, seconds) and known and job.state != "CANCELLING":
                     self._close(growing, job)
                     if scene is not None:
                         self.rescues.begin_for(job, scene)
@@ -272,7 +275,7 @@ class KINORA_PT_live(bpy.types.Panel):
             text = f"{view.collection.name}, {len(view.shown)} frames"
             layout.label(text=text, icon="ERROR" if view.partial else "PLAY")
         if rescues.busy:
-            layout.progress(factor=rescues.fraction, type="BAR", text="Keeping What Has Arrived")
+            layout.progress(factor=rescues.fraction, type="BAR", text="Keeping What Arrived")
         if rescues.problem:
             draw_wrapped(layout, context, sentence(rescues.problem), icon="ERROR")
         row = layout.row(align=True)

@@ -142,7 +142,7 @@ class KINORA_PG_scene(bpy.types.PropertyGroup):
         default=True,
     )
     live_rate: bpy.props.FloatProperty(
-        name="Frames per Second",
+        name="Frame Rate",
         description="Most frames that are fetched and added to the scene in a second while a job runs; "
         "fewer leave more of the computer and of the line to the job",
         default=10.0,
@@ -150,7 +150,7 @@ class KINORA_PG_scene(bpy.types.PropertyGroup):
         max=10.0,
     )
     live_keep: bpy.props.BoolProperty(
-        name="Keep What Has Arrived",
+        name="Keep Partial",
         description="When a job is cancelled or fails, write the frames that it has shown as a capture, "
         "in a folder that is marked partial, and import it in place of the live view",
         default=True,

@@ -211,7 +211,7 @@ class Session(Attached):
             self._apply(self._events.popleft())
         self._ask()
         self._check_local()
-        self.live.tick(self.jobs, self._backend and self._backend.client)
+        self.live.tick(self.jobs, self._backend and self._backend.client, self.landing.seconds)
         self._import_next()
         if not self.landing.busy:
             self.live.rescues.work(self.landing.seconds)

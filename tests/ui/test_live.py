@@ -275,23 +275,23 @@ def test_switched_off_nothing_is_shown_and_switched_on_it_is(session, scene, ask
     pump_until(session, lambda: not job.active)
 
 
-def test_one_pump_adds_one_frame_and_no_more_than_the_rate_allows(session, scene, ask):
+def test_no_more_frames_are_added_than_the_rate_allows(session, scene, ask):
     scene.kinora.live_rate = 4.0
     job = ask("show_on 8 0")
     counts, times = [], []
 
     def seen() -> bool:
-        count = len(frames_shown(job))
-        if not counts or count != counts[-1]:
-            counts.append(count)
-            times.append(time.monotonic())
-        return count == 8
+        times.append(time.monotonic())
+        counts.append(len(frames_shown(job)))
+        return counts[-1] == 8
 
     pump_until(session, seen)
-    assert np.all(np.diff(counts) <= 1)
-    assert np.diff(times[2:]).min() > 0.2
-    bpy.ops.kinora.cancel()
-    pump_until(session, lambda: not job.active)
+    first = np.flatnonzero(counts)[0]
+    pauses = np.diff(times, prepend=times[0])
+    late = np.maximum.accumulate(pauses)[first:]  # who pumps once in 3 s has as many due then
+    assert np.all(np.array(counts[first:]) <= 4.0 * (np.array(times[first:]) - times[first] + late) + 2)
+    assert times[-1] - times[first] > 6 / 4 - 2 * pauses.max()
+    cancel(session, job)
 
 
 def test_nothing_grows_while_the_artist_edits(session, scene, ask):

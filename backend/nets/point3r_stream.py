@@ -16,6 +16,7 @@ from ..geometry.rigid import matrices_from_quaternions, poses_from
 from ..streaming.frames import StreamedFrame
 from ..streaming.fusion import ORIGINAL, Candidates, FusionOptions, Memory, forget, fuse, readable
 from ..streaming.sight import Sight, sight_of_points
+from ..wire import UserError
 from .point3r import Point3RNet
 from .point3r_heads import FrameMaps
 from .precision import EXACT, Precision
@@ -55,7 +56,11 @@ class Point3RStream:
 
     @torch.inference_mode()
     def push(self, rgb: np.ndarray) -> StreamedFrame:
-        """The result for the next frame (H, W, 3) uint8. Raises ValueError where its size is not that of the first."""
+        """The result for the next frame (H, W, 3) uint8.
+
+        Raises ValueError where its size is not that of the first, and UserError where the network's answer is not made
+        of numbers; the stream is then as before.
+        """
         net, state, size = self.network, self.state, rgb.shape[:2]
         if state and size != state.size:
             raise ValueError(f"a frame of {size} in a stream of {state.size} (height, width)")
@@ -82,8 +87,9 @@ class Point3RStream:
         else:
             memory = Memory.of(candidates, self.options)
         index = state.frames if state else 0
+        frame = _on_host(index, maps, len(memory))
         self.state = StreamState(index + 1, size, slots, patches, memory)
-        return _on_host(index, maps, len(memory))
+        return frame
 
     def pointers(self) -> np.ndarray:
         """(P, 3) float32: where the memory has something, in the stream's world."""
@@ -144,9 +150,13 @@ class Point3RStream:
 
 
 def _on_host(index: int, maps: FrameMaps, pointers: int) -> StreamedFrame:
-    """One frame's maps as they leave the device."""
+    """One frame's maps as they leave the device. Raises UserError where they are not made of numbers."""
     names = ("points_camera", "confidence_camera", "points_world", "confidence_world", "pose")
     arrays = {name: getattr(maps, name)[0].cpu().numpy() for name in names}
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise UserError(
+            f"The network gave no numbers for frame {index}", "choose full precision, or download the weights again"
+        )
     pose = arrays.pop("pose").astype(np.float64)
     rotation = matrices_from_quaternions(pose[[4, 5, 6, 3]])
     return StreamedFrame(index, **arrays, world_from_camera=poses_from(rotation, pose[:3]), pointers=pointers)

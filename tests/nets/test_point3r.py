@@ -21,6 +21,7 @@ from backend.nets.point3r_heads import camera_poses, in_front
 from backend.nets.point3r_stream import Point3RStream
 from backend.nets.precision import EXACT, FAST, FASTEST
 from backend.nets.rope3d import BASES, rotary_3d
+from backend.wire import UserError
 from tests.point3r_recipe import TINY_STREAM, point3r_net, shapes_of
 
 
@@ -143,6 +144,23 @@ def test_heads_in_half_precision_leave_float32():
     frame = stream.push(clip()[0])
     assert stream.network.downstream_head.dpt_self.head[0].weight.dtype == torch.float16
     assert frame.points_world.dtype == frame.confidence_camera.dtype == np.float32
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("part", ["pose_head.mlp.fc2", "dpt_cross.head.4"])
+def test_an_answer_that_is_not_made_of_numbers_is_told_and_not_remembered(part):
+    """As weights that are damaged give one, or heads in half precision whose numbers are too large for it."""
+    stream, pictures = Point3RStream(point3r_net()), clip()
+    stream.push(pictures[0])
+    before = stream.save()
+    bias = stream.network.downstream_head.get_submodule(part).bias
+    kept = bias[0].clone()
+    bias[0] = math.inf
+    with pytest.raises(UserError, match="no numbers for frame 1; choose full precision"):
+        stream.push(pictures[1])
+    assert all(np.array_equal(array, before[name]) for name, array in stream.save().items())
+    bias[0] = kept
+    assert stream.push(pictures[1]).index == 1
 
 
 # Sizes

@@ -95,7 +95,8 @@ def solve_graph(start: Nodes, ties: Sequence[Tie]) -> tuple[Nodes, np.ndarray]:
     for _ in range(ROUNDS):
         matrix, gradient = step_of(count)
         matrix = matrix.tocsc()[7:, 7:]
-        damped = matrix + damping * sparse.diags(matrix.diagonal())
+        own = matrix.diagonal()
+        damped = matrix + sparse.diags(np.where(own > 0, damping * own, 1.0))
         step = np.r_[np.zeros(7), -spsolve(damped, gradient[7:])].reshape(count, 7)
         trial = nodes.stepped(step)
         trial_value, trial_step_of = _cost(trial, i, j, measured, weight)

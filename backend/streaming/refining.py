@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -196,7 +197,7 @@ def _align(window: range, views: dict[int, View], pairs: dict[tuple[int, int], M
         if solved.registered[k]
     }
     ties = []
-    for i, j in zip(list(nodes)[:-1], list(nodes)[1:]):
+    for i, j in pairwise(nodes):
         depth = views[i].depth
         middle = float(np.median(depth[depth > 0]))
         size, turn, shift = TIE_NOISE
@@ -211,7 +212,10 @@ def _canonical(view: View, scale: float) -> CanonicalView:
     middle = depth[known].median() if bool(known.any()) else depth.new_tensor(1.0)
     depth = torch.where(known, depth, middle)
     core = depth.flatten()[anchor_pixels(~known)]
-    return CanonicalView(depth[..., None], depth / spread(core), known.float(), view.focal_px, core)
+    height, width = view.depth.shape
+    y, x = np.mgrid[:height, :width].reshape(2, -1)
+    points = torch.from_numpy(view.points(np.stack([x, y], 1), depth.numpy().reshape(-1)))
+    return CanonicalView(points.reshape(height, width, 3), depth / spread(core), known.float(), view.focal_px, core)
 
 
 def _chained(world_from_camera: np.ndarray, scale: np.ndarray, ties: Sequence[Tie]) -> tuple[Nodes, np.ndarray]:
@@ -235,6 +239,10 @@ def _chained(world_from_camera: np.ndarray, scale: np.ndarray, ties: Sequence[Ti
                 nodes[n] = nodes[last].compose(_similarity(world_from_camera[last], scale[last]).inverse()).compose(own)
         if nodes[n] is not None and known[n]:
             last = n
+    # frames before the first pose
+    for tie in reversed(ties):
+        if nodes[tie.i] is None and nodes[tie.j] is not None:
+            nodes[tie.i] = nodes[tie.j].compose(tie.i_from_j.inverse())
     placed = np.array([node is not None for node in nodes])
     return Nodes.of([node or Similarity() for node in nodes]), placed
 

@@ -9,8 +9,9 @@ from ..monst3r.preprocess import grid_for
 from ..wire import JobSettings, Point3RSettings
 
 #: Core seconds a frame and million pixels on a processor: of the network, of the path, of masks and the camera refined.
-#: The first is reckoned: 1.8 TFLOP at 512 x 384 (facts sheet, section 13), at what MASt3R's encoder reaches on a core.
-NETWORK_CORE_S, PATH_CORE_S, FRAME_CORE_S = 170.0, 4.0, 8.0
+#: Of one core of the machine of the README: a first frame of 512 x 288, 432 pointers, takes 17.5 s; with 1500 pointers
+#: there is a fifth more to calculate (facts sheet, section 13).
+NETWORK_CORE_S, PATH_CORE_S, FRAME_CORE_S = 140.0, 4.0, 8.0
 #: A card does this many times what one core does. It was not measured on any: the estimate says so by its width.
 CARD_CORES, CARD_SPREAD, CORE_SPREAD = 600.0, 6.0, 2.5
 LOAD_S = 20.0
@@ -18,7 +19,7 @@ LOAD_S = 20.0
 CORES_USED = 16
 NETWORK_BYTES, PROCESS_BYTES = 3_312_000_000, 1_200_000_000
 #: Bytes a pixel: what a frame needs while it passes; what is held of each frame, the rest being in files.
-PASSING_BYTES, HELD_BYTES = 6000, 8
+PASSING_BYTES, HELD_BYTES = 3500, 16
 #: Flows a frame, where there are some.
 FLOWS = 2
 
@@ -45,8 +46,8 @@ def cost(footage: Footage, settings: JobSettings, machine: Machine) -> Cost:
         stages={
             "Loading the network": LOAD_S,
             "Passing the clip through": million * NETWORK_CORE_S / speed,
-            "Optical flow": million * flows * FLOW_CORE_S * options.flow_updates / 12 / speed,
             "Refining the path": million * PATH_CORE_S / cores if options.refine_path else 0.0,
+            "Masking movers": million * flows * FLOW_CORE_S * options.flow_updates / 12 / speed,
             "Refining the camera": million * FRAME_CORE_S / cores,  # and what else comes after the path
         },
         spread=CARD_SPREAD if on_card else CORE_SPREAD,

@@ -110,10 +110,14 @@ def _import(
 
         find_earlier(scene, capture, onto)  # an error is told before the work
     built = yield from _build(capture, scene, options)
+    yield Step("Linking", 0.98)
     make_updatable(built, scene_setup(capture, built.lens, built.timing), options)
     notes = built.report.notes
     if updates and (earlier := find_earlier(scene, capture, onto)):
         yield from write_files(earlier, capture)
+    if wants_relative() and not updates:
+        yield Step("Linking", 0.98)
+        make_relative(built.root)
     yield Step("Linking", 0.99)
     earlier = find_earlier(scene, capture, onto) if updates else None  # the artist may have worked on the scene since
     if earlier:
@@ -122,7 +126,7 @@ def _import(
         notes += renew_files(earlier, capture, start_frames, float(built.timing.length))
     else:
         collection = _link(built, scene, options)
-    if wants_relative():
+    if updates and wants_relative():
         make_relative(earlier.root if earlier else built.root)
     for note in notes:
         log.warning("%s: %s", collection.name, note)
@@ -227,7 +231,7 @@ def _pictures(
     if options.show_plate:
         show_behind_camera(camera, pictures, timing)
     yield Step("Pictures", 0.94)
-    return pictures, elements_group(name, pictures, timing)
+    return pictures, (yield from elements_group(name, pictures, timing))
 
 
 def _assemble(collection: bpy.types.Collection, root: bpy.types.Object, roles: dict[bpy.types.Object, str]) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 import bpy
 
 from .images import Pictures, Timing, time_sequence
+from .steps import Step, Steps
 
 
-def elements_group(name: str, pictures: Pictures, timing: Timing) -> bpy.types.NodeTree:
-    """A compositor group whose outputs are the capture's pictures in their units: depth in scene units, mask 0 or 1."""
+def elements_group(name: str, pictures: Pictures, timing: Timing) -> Steps[bpy.types.NodeTree]:
+    """Steps to a group whose outputs are the capture's pictures in their units: depth in scene units, mask 0 or 1."""
     tree = bpy.data.node_groups.new(f"{name} Elements", "CompositorNodeTree")
     output = tree.nodes.new("NodeGroupOutput")
     output.location = (900, 0)
@@ -30,7 +31,9 @@ def elements_group(name: str, pictures: Pictures, timing: Timing) -> bpy.types.N
         node.image = sequence.image
         time_sequence(node, timing, tree, f'nodes["{node.name}"]', action)
         rows.append((label, node))
+        yield Step("Pictures", 0.94)
     for row, (label, node) in enumerate(rows):
+        yield Step("Pictures", 0.94)
         picture = label in ("Plate", "Frames")
         tree.interface.new_socket(
             label, in_out="OUTPUT", socket_type="NodeSocketColor" if picture else "NodeSocketFloat"

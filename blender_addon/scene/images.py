@@ -17,6 +17,7 @@ from .conventions import sensor_width
 from .distortion import PlateLens
 from .imported import Imported
 from .keys import key
+from .paths import as_wanted
 from .steps import Step, Steps
 
 #: What a sequence shows -> (file pattern, entry of capture.json's "images").
@@ -128,7 +129,7 @@ def _load_sequence(name: str, label: str, capture: Capture, info: dict[str, Any]
     if missing:
         notes.append(f"The capture has no {pattern.format(missing[0])}: {label.lower()} not loaded")
         return None
-    image = bpy.data.images.load(str(capture.folder / pattern.format(0)))
+    image = bpy.data.images.load(as_wanted(capture.folder / pattern.format(0)))
     image.name = f"{name} {label}"
     image.source = "SEQUENCE"
     image["kinora_folder"] = str(capture.folder)
@@ -217,7 +218,7 @@ def _load_plate(
         if path is None:
             return None
     try:
-        plate = bpy.data.movieclips.load(str(path))
+        plate = bpy.data.movieclips.load(as_wanted(path))
     except RuntimeError as error:
         notes.append(f"Blender cannot read the plate {path.name} ({str(error).strip()})")
         return None

@@ -96,6 +96,11 @@ def wants_relative() -> bool:
     return bool(bpy.data.filepath) and bpy.context.preferences.filepaths.use_relative_paths
 
 
+def as_wanted(path: Path) -> str:
+    """A path as it is to be kept. Blender reads a picture anew when its path is changed: load it by this one."""
+    return relative(path) if wants_relative() else str(path)
+
+
 def make_relative(root: bpy.types.Object) -> int:
     """Keep every path of an import relative to the .blend, so that both can be moved together; how many changed."""
     changed = 0

@@ -237,6 +237,8 @@ def cloud_of(capture: Capture, keep: np.ndarray) -> dict[str, np.ndarray]:
     if not parts:
         return {"positions": np.empty((0, 3), np.float32)}
     arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    for key, values in arrays.items():  # here, where no window waits, to the numbers that Blender takes
+        arrays[key] = values.astype(np.float32, copy=False) if values.dtype.kind == "f" else values
     if len(arrays["positions"]) > MANY:
         arrays[COLOR] = linear_rgba(arrays[COLOR])
     return arrays

@@ -37,6 +37,7 @@ class Landing:
         self._arrival: Arrival | None = None
         self._reference: Reference | None = None  # what it was localised in
         self._options = ImportOptions()
+        self._landed: tuple[Reconstruction, int] | None = None  # what is in its scene, but not in a step for Ctrl-Z yet
         self._rested = time.perf_counter()  # when the last pump ended
 
     @property
@@ -53,12 +54,20 @@ class Landing:
         self._rested = time.perf_counter()
 
     def work(self, job: Reconstruction, scene: bpy.types.Scene) -> None:
-        """Go on importing the capture of a job that is IMPORTING, while the artist's hands are off its scene."""
+        """Go on importing the capture of a job that is IMPORTING, while the artist's hands are off its scene.
+
+        The step for Ctrl-Z takes Blender as long as all that went before in a pump: it has one of its own.
+        """
         if not hands_off(scene):
             return
+        if self.landed(job):
+            self._settle(job)
+            return
         try:
-            if not self._landed(job, scene):
-                return
+            made = self._go_on(job, scene)
+            if made is not None:
+                self._landed = job, made.session_uid
+            return
         except UserError as error:
             job.message, job.hint = error.message, error.hint
         except Exception as error:
@@ -66,30 +75,40 @@ class Landing:
             job.message, job.hint = f"The import failed: {error}", "see the system console"
         self._arrival = None
         job.state = "DONE"
-        push_undo("Localise Plate" if job.localises else "Import Kinora Capture")
+
+    def landed(self, job: Reconstruction) -> bool:
+        """The job's import is whole and in its scene: it cannot be given up any more."""
+        return self._landed is not None and self._landed[0] is job
 
     def leave(self) -> None:
         """Stop importing; nothing of it stays."""
         if self._arrival is not None:
             self._arrival.give_up()
-            self._arrival = None
+        self._arrival = self._landed = None
 
-    def _landed(self, job: Reconstruction, scene: bpy.types.Scene) -> bool:
+    def _settle(self, job: Reconstruction) -> None:
+        """End the import with a step for Ctrl-Z; one that an undo has taken away since it landed starts over."""
+        _, uid = self._landed
+        self._arrival = self._landed = None
+        if any(made.session_uid == uid for made in (*bpy.data.collections, *bpy.data.objects)):
+            job.state = "DONE"
+            push_undo("Localise Plate" if job.localises else "Import Kinora Capture")
+
+    def _go_on(self, job: Reconstruction, scene: bpy.types.Scene) -> bpy.types.ID | None:
+        """What the import made, once it is whole and in its scene."""
         if self._arrival is None:
             self._reference = reference_of(job.folder)
             begin = self._capture_steps if self._reference is None else self._plate_steps
             self._arrival = Arrival(job.folder, job.scene, partial(begin, job))
         made = self._arrival.work(self.seconds)
         job.stage_fraction = self._arrival.fraction
-        if made is None:
-            return False
         if isinstance(made, bpy.types.Collection):
             imported = import_of(made, scene)
             remember_job(imported.root, job.server_job, job.backend)
             give_way(imported, job.folder, self._arrival.found)
             if self._options.set_scene:
                 look_through_camera(scene)
-        return True
+        return made
 
     def _capture_steps(self, job: Reconstruction, scene: bpy.types.Scene) -> Steps[bpy.types.Collection]:
         options = read_group(ImportOptions, scene.kinora.import_options)

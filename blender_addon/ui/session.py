@@ -166,7 +166,9 @@ class Session(Attached):
                 raise UserError(f"{job.clip.name}: {job.message or job.status}", job.hint)
 
     def cancel(self, job: Reconstruction) -> None:
-        """Ask for a job to stop; returns at once. An import that is under way leaves nothing behind."""
+        """Ask for a job to stop; returns at once. An import under way leaves nothing, a whole one stays."""
+        if self.landing.landed(job):
+            return
         if job.state == "IMPORTING":
             self.landing.leave()
             job.state, job.message = "DONE", "The import was cancelled"

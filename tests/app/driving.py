@@ -32,7 +32,9 @@ class Driver:
         self.name = name
         self.lines: list[str] = []
         self.failed = ""
-        self.late: list[tuple[float, str]] = []  # by how many ms each tick came after its time, and what went on
+        # By how many ms each tick came late, what went on, and ms of the add-on's calls since the tick before.
+        self.late: list[tuple[float, str, float]] = []
+        self._ours = 0.0
         self._doing: Callable[[], str] = str
         self._steps = steps(self)
         self._until: float | Callable[[], bool] = time.monotonic() + 2.0
@@ -61,7 +63,9 @@ class Driver:
         def measured() -> float | None:
             began, label = time.perf_counter(), doing()
             wait = pump(now)
-            self.pumped.append(((time.perf_counter() - began) * 1000, label))
+            took = (time.perf_counter() - began) * 1000
+            self.pumped.append((took, label))
+            self._ours += took
             return wait
 
         now.pump = measured
@@ -69,19 +73,22 @@ class Driver:
 
     def say_gaps(self, what: str) -> None:
         """A line on how late the ticks came since `forget_gaps`."""
-        worst = ", ".join(f"{ms:.0f} ms in {doing}" for ms, doing in sorted(self.late)[:-6:-1] if doing)
-        late = sorted(ms for ms, _ in self.late)
+        longest = sorted(self.late)[:-6:-1]
+        worst = ", ".join(f"{ms:.0f} ms in {doing or 'a job'} (Kinora {ours:.0f})" for ms, doing, ours in longest)
+        late = sorted(ms for ms, _, _ in self.late)
+        without = max(ms - min(ms, ours) for ms, _, ours in self.late)
         figures = f"the longest came {late[-1]:.0f} ms late, 99 % within {late[int(0.99 * len(late))]:.0f} ms"
         self.say(f"{what}: {len(late)} ticks of {TICK_S} s, {figures}, half within {late[len(late) // 2]:.0f} ms")
-        if worst:
-            self.say(f"  the longest: {worst}")
+        self.say(f"  the longest, with Kinora's own calls since the tick before: {worst}")
+        self.say(f"  without Kinora's own calls the longest would have been {without:.0f} ms at least")
         worst = ", ".join(f"{ms:.0f} ms in {doing or 'a job'}" for ms, doing in sorted(self.pumped)[:-6:-1])
         self.say(f"  of which Kinora's own calls at the most: {worst}")
 
     def _tick(self) -> float | None:
         now = time.perf_counter()
         if self._due:
-            self.late.append((max(0.0, (now - self._due) * 1000), self._doing()))
+            self.late.append((max(0.0, (now - self._due) * 1000), self._doing(), self._ours))
+        self._ours = 0.0
         try:
             ready = self._until() if callable(self._until) else time.monotonic() >= self._until
             if not ready and time.monotonic() > self._deadline:

@@ -70,6 +70,32 @@ def test_redo_of_a_step_that_was_made_in_the_middle_brings_nothing_half_done_bac
     assert not [c.name for c in bpy.data.collections if c.name.startswith("street")]
 
 
+def test_undo_before_it_has_its_own_step_makes_it_start_over(session, scene, half_way):
+    """It is in the scene already; its step for Ctrl-Z, which takes Blender a while, comes with the next pump."""
+    bpy.ops.mesh.primitive_cube_add()
+    bpy.ops.ed.undo_push(message="Cube")
+    pump_until(session, lambda: session.landing.landed(half_way))
+    assert imported_in(scene)
+    bpy.ops.ed.undo()
+    assert not imported_in(bpy.context.scene)
+    finished(session, half_way)
+
+
+def test_it_is_one_step_for_undo(session, scene, half_way):
+    pump_until(session, lambda: not half_way.active)
+    assert imported_in(bpy.context.scene)
+    bpy.ops.ed.undo()
+    assert not imported_in(bpy.context.scene)
+    bpy.ops.ed.redo()
+    assert imported_in(bpy.context.scene)
+
+
+def test_cancel_does_not_take_away_what_is_in_the_scene(session, scene, half_way):
+    pump_until(session, lambda: session.landing.landed(half_way))
+    session.cancel(half_way)
+    finished(session, half_way)
+
+
 def test_a_file_saved_in_the_middle_holds_nothing_of_it(session, half_way, tmp_path):
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "middle.blend"), copy=True)
     with bpy.data.libraries.load(str(tmp_path / "middle.blend")) as (held, _):

@@ -110,7 +110,7 @@ def show_capture(run: Run, capture: Capture, world: int = 0) -> None:
             t,
             rgb=capture.rgb[t],
             grid=capture.plate_map,
-            depth=capture.depth[t],
+            depth=np.where(capture.confidence[t] >= capture.confidence_default, capture.depth[t], 0),
             world_from_camera=capture.world_from_camera[t],
             intrinsics=capture.intrinsics[t],
             dynamic=capture.dynamic[t],

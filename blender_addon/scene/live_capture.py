@@ -48,7 +48,9 @@ def keep_steps(
     first = _found(ticket).first_frame
     collection = yield from import_steps(folder, scene, replace(options, start_frame=first))
     imported = import_of(collection, scene)
-    _found(ticket).hand_over(imported.root, imported.camera, move=imported.root.session_uid not in found)
+    view = find_live(ticket)
+    if view is not None:  # the artist may have removed it meanwhile
+        view.hand_over(imported.root, imported.camera, move=imported.root.session_uid not in found)
     if PARTIAL_MARK not in collection.name:
         collection.name += PARTIAL_MARK
     return collection

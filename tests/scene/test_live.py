@@ -216,3 +216,38 @@ def test_a_partial_view_says_so_and_plays(view, scene):
     assert view.collection.name == "room Partial"
     scene.frame_set(4)
     assert np.allclose(shown(view.player)["position"], in_scene(view, ALL[1].points), atol=1e-4)
+
+
+def test_what_was_shown_can_be_read_back(view):
+    for live in ALL[::-1]:
+        view.append(live)
+    for ob, live in zip(view.objects_of_frames(), ALL, strict=True):
+        back = view.read(ob)
+        for name, value in vars(live).items():
+            assert np.array_equal(getattr(back, name), value), name
+
+
+def test_several_frames_settle_together(view, scene):
+    for live in ALL:
+        view.append(live, settle=False)
+    view.settle()
+    scene.frame_set(1 + 3 * 4)
+    assert np.allclose(shown(view.player)["position"], in_scene(view, ALL[4].points), atol=1e-4)
+
+
+def memory_of(view):
+    return next(ob for ob in view.collection.objects if ob.name.endswith("Memory"))
+
+
+def test_the_newest_memory_is_shown_and_not_rendered(view):
+    places = [np.float32([[0, 0, 3], [1, 0, 4]]), np.float32([[0, 0, 3], [1, 0, 4], [2, 1, 5]])]
+    for frame, pointers in ((1, places[0]), (3, places[1]), (2, places[0])):
+        view.append(replace(ALL[frame], pointers=pointers))
+    memory = memory_of(view)
+    assert np.allclose(shown(memory)["position"], in_scene(view, places[1]), atol=1e-5)
+    assert memory.hide_render
+    view.append(replace(ALL[0], pointers=places[0]), attempt=1)  # begun again: what was remembered before is gone
+    assert len(shown(memory_of(view))["position"]) == 2
+    view.remove()
+    assert not bpy.data.pointclouds
+    assert not [ob for ob in bpy.data.objects if not ob.name.startswith("Kinora")]

@@ -95,7 +95,9 @@ def sight_of_points(
     height, width = confidence.shape
     lattice = (slice(STEP // 2, None, STEP), slice(STEP // 2, None, STEP))
     camera, world = (points[lattice].reshape(1, -1, 3) for points in (points_camera, points_world))
-    sure = torch.where(confidence[lattice] >= least, confidence[lattice], 0.0).reshape(1, -1)
+    finite = (torch.isfinite(camera) & torch.isfinite(world)).all(-1)
+    camera, world = (torch.where(finite[..., None], points, 0.0) for points in (camera, world))
+    sure = torch.where(confidence[lattice] >= least, confidence[lattice], 0.0).reshape(1, -1) * finite
     scale, rotation, shift, residual = similarities(world, camera, sure, rounds=4)
     camera_from_world = torch.eye(4, dtype=rotation.dtype, device=rotation.device)
     camera_from_world[:3, :3], camera_from_world[:3, 3] = scale[0] * rotation[0], shift[0]

@@ -206,7 +206,7 @@ def cancel(driver: Driver):
     job = session().jobs[-1]
     yield lambda: job.fraction > 0.1 or not job.active
     bpy.ops.kinora.cancel()
-    yield lambda: not job.active
+    yield lambda: not job.active and not session().live.busy
     assert job.state == "CANCELLED", job.state
     yield 1.0
     assert len(scene.objects) >= count

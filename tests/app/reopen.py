@@ -13,7 +13,8 @@ from driving import MODULE, WORK, Driver, show_tab, view
 def steps(driver: Driver):
     scene = bpy.context.scene
     imports = importlib.import_module(f"{MODULE}.scene.imported").imported_in(scene)
-    (found,) = (one for one in imports if not one.root.get("kinora_partial_of"))  # that may be left of the cancelled job
+    # the cancelled job may have left a partial one
+    (found,) = (one for one in imports if not one.root.get("kinora_partial_of"))
     assert found.camera is scene.camera
     assert found.capture().frame_count == 48
     assert abs(found.root.scale.x - 1) > 0.01, "the scale that was set is gone"

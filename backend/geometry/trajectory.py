@@ -52,6 +52,15 @@ def path_length(world_from_camera: np.ndarray) -> float:
     return float(np.linalg.norm(np.diff(centres, axis=0), axis=1).sum())
 
 
+def on_the_spot(world_from_camera: np.ndarray, depth: np.ndarray, limit: float) -> bool:
+    """Whether cameras (T, 4, 4) all stand near one place, within `limit` times the median of (T, H, W) known depth."""
+    centres = world_from_camera[has_pose(world_from_camera)][:, :3, 3]
+    known = depth[:, ::8, ::8][depth[:, ::8, ::8] > 0]
+    if not (len(known) and len(centres)):
+        return False
+    return bool(np.linalg.norm(centres - centres.mean(axis=0), axis=1).max() < limit * np.median(known))
+
+
 def align_trajectories(estimate: np.ndarray, truth: np.ndarray, with_scale: bool = True) -> Similarity:
     """The similarity from the world of `estimate` (T, 4, 4) to that of `truth`, over frames known in both.
 

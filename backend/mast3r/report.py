@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..clip import Clip
-from ..geometry.trajectory import has_pose, interpolate_poses
+from ..geometry.trajectory import has_pose, interpolate_poses, on_the_spot
 from ..monst3r.knowns import Given
 from ..monst3r.movers import enlarged
 from ..monst3r.pictures import Pictures
@@ -91,7 +91,7 @@ def to_capture(
     kind, warnings = "locked" if locked else "moving", list(clip.warnings)
     if locked:
         warnings.append("The camera does not move, so depth is what the network says, and no more")
-    elif not sequence and on_the_spot(poses[placed.solved], depth):
+    elif not sequence and on_the_spot(poses[placed.solved], depth, ON_THE_SPOT):
         kind = "rotation"
         warnings.append("The pictures show no parallax, so depth is what the network says, and no more")
     warnings += _missing(placed, interpolated)
@@ -127,14 +127,6 @@ def to_capture(
         timings=tuple(run.timings),
         plate_masks=None if masks is None else enlarged(clip.known_masks, clip.info.plate_size),
     )
-
-
-def on_the_spot(poses: np.ndarray, depth: np.ndarray) -> bool:
-    """Whether cameras (T, 4, 4) all stand in one place, as far as the depth of their pictures tells."""
-    centres = poses[:, :3, 3]
-    known = depth[:, ::8, ::8][depth[:, ::8, ::8] > 0]
-    apart = np.linalg.norm(centres - centres.mean(axis=0), axis=1).max()
-    return bool(len(known) and apart < ON_THE_SPOT * np.median(known))
 
 
 def _missing(placed: Placed, interpolated: np.ndarray) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..clip import Clip
-from ..geometry.trajectory import has_pose, interpolate_poses
+from ..geometry.trajectory import has_pose, interpolate_poses, on_the_spot
 from ..monst3r.knowns import Given
 from ..monst3r.pictures import Pictures
 from ..run import Run
@@ -17,6 +17,9 @@ from .placing import Placed
 VERSION = "1"
 #: A frame whose median confidence is this much below that of the clip is marked.
 UNSURE = 0.35
+#: Cameras that are all this near to one place, as a share of the median depth, turned on the spot: it moves things in the
+#: picture by a pixel or two.
+ON_THE_SPOT = 0.003
 
 CONFIDENCE_MEANING = "the network's confidence, 1 and above; 1 nothing is sure, 0 nothing is known"
 
@@ -54,7 +57,7 @@ def to_capture(
         )
         for t in range(len(poses))
     )
-    warnings = list(clip.warnings)
+    kind, warnings = "locked" if locked else "moving", list(clip.warnings)
     if not found.all():
         between = int(interpolated.sum())
         warnings.append(
@@ -62,6 +65,9 @@ def to_capture(
         )
     if locked:
         warnings.append("The camera does not move; if it does, set Camera to Moving")
+    elif on_the_spot(poses, depth, ON_THE_SPOT):
+        kind = "rotation"
+        warnings.append("The picture shows no parallax, so depth is what the network says, and no more")
     return Capture(
         clip=clip.info,
         plate_map=pictures.plate_map,
@@ -78,7 +84,7 @@ def to_capture(
         dynamic=masks,
         frames=frames,
         shot=ShotReport(
-            kind="locked" if locked else "moving",
+            kind=kind,
             solver_disagreement=None,
             focal_source=given.source,
             warnings=tuple(warnings),

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from backend.clip import Clip
-from backend.mast3r.report import on_the_spot, to_capture
+from backend.geometry.trajectory import on_the_spot
+from backend.mast3r.report import ON_THE_SPOT, to_capture
 from backend.mast3r.spreading import Aligned, over_all_frames
 from backend.monst3r.knowns import Given
 from backend.monst3r.pictures import Pictures
@@ -140,9 +141,9 @@ def test_a_lens_that_no_picture_shows_is_told_unless_it_was_given(world):
 
 def test_photographs_from_one_spot_are_told_from_those_that_travel(world):
     spot = world.world_from_camera.copy()
-    assert not on_the_spot(spot, world.depth)
+    assert not on_the_spot(spot, world.depth, ON_THE_SPOT)
     spot[:, :3, 3] = spot[0, :3, 3] + 0.01 * np.random.default_rng(0).normal(size=(FRAMES, 3)) / 3
-    assert on_the_spot(spot, world.depth)
+    assert on_the_spot(spot, world.depth, ON_THE_SPOT)
     capture = capture_of(world, aligned(world, world_from_camera=spot))
     assert capture.shot.kind == "rotation"
     assert any("parallax" in text for text in capture.shot.warnings)

@@ -17,8 +17,8 @@ from .placing import Placed
 VERSION = "1"
 #: A frame whose median confidence is this much below that of the clip is marked.
 UNSURE = 0.35
-#: Cameras that are all this near to one place, as a share of the median depth, turned on the spot: it moves things in the
-#: picture by a pixel or two.
+#: Cameras that are all this near to one place, as a share of the median depth, turned on the spot: that moves things in
+#: the picture by a pixel or two.
 ON_THE_SPOT = 0.003
 
 CONFIDENCE_MEANING = "the network's confidence, 1 and above; 1 nothing is sure, 0 nothing is known"

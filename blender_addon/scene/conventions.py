@@ -41,7 +41,7 @@ def blender_lens(plate_intrinsics: np.ndarray, plate_size: tuple[int, int], sens
     """
     fx, fy, cx, cy = np.asarray(plate_intrinsics, np.float64).T
     width, height = plate_size
-    ratio = float(np.median(fx / fy))
+    ratio = float(np.quantile(fx / fy, 0.5))  # the first np.median of a session imports numpy.ma, and a window waits
     if abs(np.log(ratio)) / 2 * max(width, height) / 2 < SQUARE_PIXEL_TOLERANCE_PX:
         ratio = 1.0
     aspect_x, aspect_y = (1.0, ratio) if ratio >= 1 else (1.0 / ratio, 1.0)

@@ -239,7 +239,7 @@ def _load_plate(
 
 def _set_lens(plate: bpy.types.MovieClip, capture: Capture) -> None:
     """Give the clip the capture's lens and distortion, so that Blender undistorts it as the capture is undistorted."""
-    fx, fy, cx, cy = np.median(capture.plate_intrinsics[capture.has_camera], axis=0)
+    fx, fy, cx, cy = np.quantile(capture.plate_intrinsics[capture.has_camera], 0.5, axis=0)
     if capture.clip.k1 or capture.clip.k2:
         removed = PlateLens.of(capture)
         (fx, fy), (cx, cy) = removed.focal_px, removed.centre

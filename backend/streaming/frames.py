@@ -16,10 +16,10 @@ import numpy as np
 class StreamedFrame:
     """One frame's result, in host memory and with nothing of the device left in it.
 
-    `points_camera` (H, W, 3) float32 are in the frame's own camera, `points_world` (H, W, 3) in the stream's world, which
-    is about the camera of the first frame; OpenCV axes, metres as the network was trained. `confidence_camera` and
-    `confidence_world` (H, W) are 1 and more. `world_from_camera` (4, 4) float64 is what the pose head says. `pointers` is
-    how many the memory holds after this frame.
+    `points_camera` (H, W, 3) float32 are in the frame's own camera, `points_world` (H, W, 3) in the stream's world,
+    which is about the camera of the first frame; OpenCV axes, metres as the network was trained. `confidence_camera`
+    and `confidence_world` (H, W) are 1 and more. `world_from_camera` (4, 4) float64 is what the pose head says.
+    `pointers` is how many the memory holds after this frame.
     """
 
     index: int

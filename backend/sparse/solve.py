@@ -23,7 +23,7 @@ ROUNDS, STEPS, ENOUGH = 3, 10, 1e-6
 #: A match counts half when it misses by the noise times this.
 LOOSE = 2.0
 #: The least noise: of a match in px (pixels are whole ones), of log depth, log size and log focal length.
-LEAST_PX, LEAST_DEPTH, LEAST_SIZE, LEAST_FOCAL = 0.3, 0.005, 0.01, 0.015
+LEAST_PX, LEAST_DEPTH, LEAST_SIZE, LEAST_FOCAL = 0.3, 0.005, 0.05, 0.015
 #: Neighbouring anchors of which the predicted depth is wrong alike: together they say what one says.
 ALIKE = 5
 #: The most noise that predicted depths, and lenses beside each other, are believed to have.
@@ -94,7 +94,9 @@ def solve_sparse(
     observations = observe(problem, centre=knowns.principal_point)
     focal = np.where(np.isfinite(given_focal), given_focal, first_focal)
     first = first_cameras(observations, focal, count, len(problem.pairs), seed)
-    held = Held(first.placed, np.log(first_focal))
+    # Depths stay, widths change: of points all over the picture, by the mean square of their widths, 1 the depth's.
+    with_focal = 1 / (1 + (problem.size[0] ** 2 + problem.size[1] ** 2) / 12 / first_focal**2)
+    held = Held(first.placed, np.log(first_focal), with_focal)
     state, scale_known = _start(first, held, focal, np.isfinite(given_focal), given_pose, lens, observations)
     kept = observations.where(first.good_pairs[observations.pair])
     known_pose = np.isfinite(given_pose).all((-1, -2))
@@ -169,7 +171,8 @@ def _solve(
     for number in range(ROUNDS):
         noise = _noise(o, state, held, noise, width)
         agrees, _ = _agreement(o, state, noise, held)
-        noise = replace(noise, sharp=number >= ROUNDS // 2 and agrees.mean() < 1 - MANY_WRONG)
+        sharp = number >= ROUNDS // 2 and agrees.mean() < 1 - MANY_WRONG
+        noise = replace(noise, sharp=sharp, joint=number == ROUNDS - 1 and not sharp)
         if scale_known:
             held = replace(held, log_size=float(np.median(state.log_size[held.frames])))
         value = cost(o, state, noise, held)
@@ -204,7 +207,7 @@ def _noise(o: Observations, state: State, held: Held, before: Noise | None, widt
     right = seen.pixel_square <= np.median(seen.pixel_square) if len(o) else np.zeros(0, bool)
     depth = min(max(_spread(seen.log_depth[right]), LEAST_DEPTH), MOST_DEPTH)
     focal = min(max(_spread(held.log_focal[held.frames]), LEAST_FOCAL), MOST_FOCAL)
-    size = max(_spread(state.log_size[held.frames]), LEAST_SIZE)
+    size = LOOSE * max(_spread(state.log_size[held.frames]), LEAST_SIZE)
     return Noise(pixel, LOOSE * depth, LOOSE * depth * ALIKE**0.5, size, focal, CENTRE_SHARE * width)
 
 

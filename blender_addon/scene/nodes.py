@@ -76,8 +76,13 @@ def _identifier(modifier: bpy.types.Modifier, name: str) -> str:
 
 
 def set_input(modifier: bpy.types.Modifier, name: str, value: Any) -> None:
-    """Set an input of a Geometry Nodes modifier by its name, in every Blender from 4.5 on; menus take their text."""
+    """Set an input of a Geometry Nodes modifier by its name, in every Blender from 4.5 on; menus take their text.
+
+    Raises ReferenceError for a datablock that somebody has removed: Blender 4.5 itself crashes on those.
+    """
     identifier = _identifier(modifier, name)
+    if isinstance(value, bpy.types.ID):
+        _ = value.name
     if hasattr(modifier, "properties"):  # 5.2
         getattr(modifier.properties.inputs, identifier).value = value
     else:

@@ -410,7 +410,8 @@ async def windowed(
 ) -> None:
     """Run requests, each with the bytes that it moves, in order, and take their results in that order.
 
-    At most so many bytes are under way. The first failure ends them all.
+    At most so many bytes are under way, and CREDIT requests, since a server turns away who asks for more at once. The
+    first failure ends them all.
     """
     window: deque[tuple[int, asyncio.Future[Piece]]] = deque()
 
@@ -421,7 +422,7 @@ async def windowed(
 
     try:
         for size, request in requests:
-            while window and size + sum(each for each, _ in window) > most:
+            while window and (len(window) >= CREDIT or size + sum(each for each, _ in window) > most):
                 await take_first()
             window.append((size, asyncio.ensure_future(request())))
         while window:

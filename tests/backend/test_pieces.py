@@ -154,6 +154,24 @@ def test_pieces_grow_while_they_are_quick_and_shrink_at_once(monkeypatch):
     assert [after(s) for s in (0.1, 0.1, 0.1, 0.4, 0.1)] == [2, 4, 4, 1, 2]
 
 
+def test_no_more_than_eight_requests_are_under_way_however_small():
+    """A result of hundreds of small pictures must not ask for more at once than a server answers."""
+    under_way, most = 0, 0
+
+    async def move():
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.001)
+        under_way -= 1
+        return 1
+
+    taken = []
+    asyncio.run(windowed([(1, move)] * 50, taken.append))
+    assert len(taken) == 50
+    assert most == framing.CREDIT
+
+
 def test_no_more_than_eight_chunks_are_under_way_whatever_their_size():
     sizes, under_way, most = [1, 1, 2, 2, 4, 4, 1, 4, 4, 1, 1, 12, 3], 0, 0
 

@@ -2,7 +2,7 @@
 
 On a CPU the search is exact, and most squares are never looked into: all descriptors of a square lie in a cone, which
 bounds how like a query any of them can be. Elsewhere the squares are ranked in half precision, in a few large matrix
-products without waiting for the device, and the best ones are then compared in single precision.
+products without waiting for the device. Within the best ones pixels are compared in double precision.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PLACES = SQUARE**2
 _SLACK = 1e-5
 #: Above this share of squares that bounds leave open, comparing with all of them is faster.
 _TOO_MANY = 0.15
-#: Squares that half precision ranks and single precision compares: the winner's neighbours round to the same number.
+#: Squares that half precision ranks and double precision compares: the winner's neighbours round to the same number.
 _RANKED = 4
 #: Queries at a time, for which memory must do; and of these, what a core's cache holds the bounds of.
 _QUERIES, _PART = 2**12, 2**9
@@ -60,10 +60,14 @@ class Keys:
         return index, likeness
 
     def _compared(self, queries: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """The best pixel (B, Q) within the squares `candidates` (B, Q, C), and its likeness, in single precision."""
+        """The best pixel (B, Q) within the squares `candidates` (B, Q, C), and its likeness.
+
+        Neighbours may be so much alike that single precision takes the wrong one; here double costs next to nothing.
+        """
         batch = torch.arange(len(queries), device=queries.device)[:, None, None]
-        likeness = (self.squares[batch, candidates] @ queries[:, :, None, :, None])[..., 0].flatten(2)
+        likeness = (self.squares[batch, candidates].double() @ queries.double()[:, :, None, :, None])[..., 0].flatten(2)
         likeness, place = likeness.max(-1)
+        likeness = likeness.float()
         square = candidates.gather(-1, place[..., None] // _PLACES)[..., 0]
         return self.pixel[square * _PLACES + place % _PLACES], likeness
 

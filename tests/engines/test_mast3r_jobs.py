@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from backend.nets.manifest import model_named
+from backend.nets.mast3r import MatchingNet
 from backend.nets.receipt import Receipt
 from backend.server.broker import WORKER_COMMAND
 from backend.wire import ClipSettings, JobSettings, MASt3RSettings
@@ -37,12 +38,10 @@ def images(tmp_path_factory) -> Path:
     return save_images(tmp_path_factory.mktemp("footage") / "set", list(clip_of(set_of()).frames))
 
 
-@pytest.fixture
-def weights(tmp_path, monkeypatch) -> Path:
-    """A tiny random network where MASt3R's weights would be."""
-    folder = tmp_path / "weights"
-    (folder / "mast3r").mkdir(parents=True)
-    path = publish(folder / "mast3r", "safetensors", matching_net())
+def install(folder: Path, net: MatchingNet) -> None:
+    """A network as it is published where MASt3R's weights would be, in place of one that was."""
+    (folder / "mast3r").mkdir(parents=True, exist_ok=True)
+    path = publish(folder / "mast3r", "safetensors", net)
     files = {
         file.name: {
             "bytes": file.stat().st_size,
@@ -54,6 +53,13 @@ def weights(tmp_path, monkeypatch) -> Path:
         for file in sorted((folder / "mast3r").iterdir())
     }
     Receipt(folder).record(model_named("mast3r"), "a test", None, files)
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch) -> Path:
+    """A tiny random network where MASt3R's weights would be."""
+    folder = tmp_path / "weights"
+    install(folder, matching_net())
     monkeypatch.setenv("KINORA_WEIGHTS", str(folder))
     monkeypatch.setenv("KINORA_HOME", str(tmp_path / "home"))
     return folder

@@ -129,7 +129,7 @@ def _import(
     if updates and wants_relative():
         make_relative(earlier.root if earlier else built.root)
     for note in notes:
-        log.warning("%s: %s", collection.name, note)
+        log.warning("Kinora import %s: %s", collection.name, note)
     return collection
 
 

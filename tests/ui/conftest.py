@@ -13,7 +13,8 @@ import bpy
 import pytest
 
 import blender_addon
-from backend.wire import write_capture
+from backend.wire import paths, write_capture
+from tests.serving import wait_for
 from tests.worlds import as_capture, room
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,6 +96,23 @@ def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("KINORA_HOME", str(folder))
     (folder / "backend.json").write_text(json.dumps({"python": sys.executable, "repo": str(ROOT)}), encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def serve(tmp_path, monkeypatch):
+    """Starts a server whose jobs are made by the module of a name."""
+    monkeypatch.setenv("KINORA_HOME", str(tmp_path / "home"))
+    processes = []
+
+    def started(pipeline: str) -> None:
+        command = [sys.executable, "-c", SERVE.replace("tests.pipeline_for_tests", pipeline)]
+        processes.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE))
+        wait_for(lambda: paths.connection_file().is_file())
+
+    yield started
+    for process in processes:
+        process.terminate()
+        process.wait(20)
 
 
 def pump_until(session, condition, seconds: float = 90.0) -> None:

@@ -7,8 +7,6 @@ from a tripod goes all the way with it, and what stands in the scene is its own 
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 
 import bpy
 import numpy as np
@@ -16,7 +14,6 @@ import pytest
 import torch
 
 from backend.nets.predict import network_input
-from backend.wire import paths
 from blender_addon.scene import ImportReport
 from blender_addon.scene.imported import imported_in
 from tests.backend.test_clip import save_images
@@ -24,28 +21,8 @@ from tests.engines.test_mast3r_jobs import images, install, weights  # noqa: F40
 from tests.mast3r_oracle import FRAMES, HEIGHT, PLATE, WIDTH, clip_of, set_of
 from tests.recipe import agreeing_net
 from tests.scene.captures import seen_at, shown, static_of
-from tests.serving import wait_for
-
-from .conftest import ROOT, SERVE
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def serve(tmp_path, monkeypatch):
-    """Starts a server whose jobs are made by the module of a name."""
-    monkeypatch.setenv("KINORA_HOME", str(tmp_path / "home"))
-    processes = []
-
-    def started(pipeline: str) -> None:
-        command = [sys.executable, "-c", SERVE.replace("tests.pipeline_for_tests", pipeline)]
-        processes.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE))
-        wait_for(lambda: paths.connection_file().is_file())
-
-    yield started
-    for process in processes:
-        process.terminate()
-        process.wait(20)
 
 
 @pytest.fixture

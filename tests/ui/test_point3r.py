@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import bpy
 import numpy as np
 import pytest
 
-from backend.wire import paths
 from blender_addon.scene import ImportReport
 from blender_addon.scene.imported import imported_in
 from tests.engines.test_point3r_jobs import images, weights  # noqa: F401, fixtures
 from tests.point3r_oracle import FRAMES, WIDTH, walk
-from tests.serving import wait_for
-
-from .conftest import ROOT, SERVE
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def serve(tmp_path, monkeypatch):
-    """Starts a server whose jobs are made by the module of a name."""
-    monkeypatch.setenv("KINORA_HOME", str(tmp_path / "home"))
-    processes = []
-
-    def started(pipeline: str) -> None:
-        command = [sys.executable, "-c", SERVE.replace("tests.pipeline_for_tests", pipeline)]
-        processes.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE))
-        wait_for(lambda: paths.connection_file().is_file())
-
-    yield started
-    for process in processes:
-        process.terminate()
-        process.wait(20)
 
 
 @pytest.fixture
